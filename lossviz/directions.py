@@ -259,7 +259,10 @@ def _weights_of(point: object) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     elif isinstance(point, Mapping):
         weights, buffers = dict(point), {}
     elif isinstance(getattr(point, "weights", None), Mapping):
-        weights, buffers = dict(point.weights), dict(getattr(point, "buffers", None) or {})
+        weights, buffers = (
+            dict(point.weights),
+            dict(getattr(point, "buffers", None) or {}),
+        )
     else:
         raise TypeError(
             f"a point is a model, a run, an objective or a mapping of weights; got "

@@ -18,7 +18,11 @@ from lossviz.directions import Direction, check_same
 __all__ = ["output_axis", "random_direction"]
 
 NORMALIZATIONS = ("filter", "layer", "weights", None)
-SCALES = {"filter": "filter-normalized", "layer": "layer-normalized", "weights": "weight-scaled"}
+SCALES = {
+    "filter": "filter-normalized",
+    "layer": "layer-normalized",
+    "weights": "weight-scaled",
+}
 
 
 def random_direction(
@@ -81,7 +85,12 @@ def random_direction(
     tensors, rules = {}, {}
     for name, weight in weights.items():
         tensors[name], rules[name] = _draw(name, weight.detach(), seed, normalize, one_dim, axes)
-    recipe = {"kind": "random", "seed": int(seed), "normalize": normalize, "one_dim": one_dim}
+    recipe = {
+        "kind": "random",
+        "seed": int(seed),
+        "normalize": normalize,
+        "one_dim": one_dim,
+    }
     return Direction(
         tensors,
         label=f"random, seed {int(seed)}",

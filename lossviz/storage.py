@@ -145,7 +145,10 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     except BaseException as problem:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(problem, OSError) and problem.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+        ):
             raise OSError(
                 problem.errno,
                 f"the disk is full: {path.name!r} was not written and what was there before is "

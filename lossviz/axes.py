@@ -1,0 +1,116 @@
+"""Span and points of a grid, checked at the door."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+__all__ = ["grid_axes", "nested_strides"]
+
+
+def grid_axes(span: object, points: object, n_axes: int) -> tuple[np.ndarray, ...]:
+    """Return the coefficients along each axis.
+
+    Parameters
+    ----------
+    span
+        ``r`` for [−r, r]; ``(lo, hi)`` as it is; for two axes also a pair of those.
+    points
+        An int ≥ 3, or one per axis; odd where the span is symmetric, so that the centre is a point.
+    n_axes
+        1 or 2.
+
+    Returns
+    -------
+    tuple of float64 arrays
+        Both ends included; the middle of a symmetric axis is exactly 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With what is allowed.
+
+    Examples
+    --------
+    >>> grid_axes(1.0, 5, 1)[0].tolist()
+    [-1.0, -0.5, 0.0, 0.5, 1.0]
+    """
+    pairs = isinstance(span, (tuple, list)) and any(isinstance(s, (tuple, list)) for s in span)
+    spans = list(span) if pairs else [span] * n_axes
+    counts = list(points) if isinstance(points, (tuple, list)) else [points] * n_axes
+    if len(spans) != n_axes or len(counts) != n_axes:
+        raise ValueError(
+            f"span and points give one entry per axis ({n_axes} here); got span={span!r}, "
+            f"points={points!r}."
+        )
+    return tuple(_axis(_ends(s), n) for s, n in zip(spans, counts, strict=True))
+
+
+def _ends(span: object) -> tuple[float, float]:
+    ends = span if isinstance(span, (tuple, list)) else (span,)
+    if len(ends) not in (1, 2) or not all(_is_real(end) for end in ends):
+        raise TypeError(
+            f"span must be a number r for [−r, r] or a pair (lo, hi); got {span!r}: take span=1.0."
+        )
+    lo, hi = (-float(ends[0]), float(ends[0])) if len(ends) == 1 else map(float, ends)
+    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+        raise ValueError(
+            f"span must be finite and above 0, or (lo, hi) with lo < hi; got {span!r}: "
+            f"take span=1.0."
+        )
+    return lo, hi
+
+
+def _is_real(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float, np.integer, np.floating))
+
+
+def _axis(ends: tuple[float, float], points: object) -> np.ndarray:
+    if isinstance(points, bool) or not isinstance(points, (int, np.integer)):
+        raise TypeError(f"points must be an int ≥ 3; got {points!r}: take 33.")
+    if points < 3:
+        raise ValueError(f"points must be at least 3; got {points}: take 33.")
+    lo, hi = ends
+    if lo == -hi and points % 2 == 0:
+        raise ValueError(
+            f"points must be odd where the span is symmetric, so that the centre is a point; got "
+            f"{points}: take {points - 1} or {points + 1}."
+        )
+    axis = np.linspace(lo, hi, int(points))
+    if lo == -hi:
+        axis[len(axis) // 2] = 0.0
+    return axis
+
+
+def nested_strides(lengths: tuple[int, ...], smallest: int = 5) -> list[int]:
+    """Return the strides of nested grids, coarse to fine, ending with 1.
+
+    Every stride keeps both ends (and the centre of an odd axis). Lengths 2ᵏ + 1 nest best.
+
+    Parameters
+    ----------
+    lengths
+        Points along each axis.
+    smallest
+        The fewest points an axis may have on the coarsest grid.
+
+    Returns
+    -------
+    list of int
+        Powers of two.
+
+    Examples
+    --------
+    >>> nested_strides((33, 33))
+    [8, 4, 2, 1]
+    >>> nested_strides((51,))
+    [1]
+    """
+    strides = [1]
+    while all(
+        (n - 1) % (4 * strides[0]) == 0 and (n - 1) // (2 * strides[0]) + 1 >= smallest
+        for n in lengths
+    ):
+        strides.insert(0, 2 * strides[0])
+    return strides

@@ -1,0 +1,296 @@
+"""From the state of a net (weights and statistics) to sums of loss and metrics over the samples.
+
+Where the model can be traced, the quick :class:`~lossviz.network.Network` does the work, checked
+against the model itself; elsewhere the model does, with its tensors exchanged for the call.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lossviz.losses import total
+from lossviz.network import Folded, Network
+
+__all__ = ["Forward"]
+
+
+class Forward:
+    """Sums of the loss and the metrics over fixed batches, at any state.
+
+    Parameters
+    ----------
+    model
+        A private copy, in eval mode.
+    functions
+        The loss first, then the metrics; each takes ``(model, batch)``.
+    batches
+        The samples.
+    batch_norm
+        ``"stored"``, ``"batch"``, ``"recalibrated"`` or ``"interpolated"``.
+    calibration
+        Inputs on which statistics are recomputed, for ``"recalibrated"``.
+
+    Attributes
+    ----------
+    quick : bool
+        Whether the traced network is used.
+    reason : str
+        Why not, where it is not.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        functions: Sequence[Callable],
+        batches: Sequence[tuple],
+        batch_norm: str,
+        calibration: Tensor | None,
+    ):
+        self.functions, self.batches = tuple(functions), list(batches)
+        self.batch_norm, self.calibration = batch_norm, calibration
+        self.plain = _Plain(model)
+        self.folded = self.measured = None
+        self.quick, self.reason = self._traced(model)
+
+    def totals(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (sums, counts) over all batches, each float64 ``[1 + metrics]``, at one point.
+
+        Parameters
+        ----------
+        state
+            Parameters and buffers by name.
+
+        Returns
+        -------
+        tuple
+            Sums and counts.
+        """
+        if self.quick:
+            return self.quick_totals(state)
+        state = self._calibrated(state)
+        measuring = self.batch_norm == "batch"
+        parts = [
+            self.plain.values(state, batch, self.functions, measuring) for batch in self.batches
+        ]
+        return _summed(parts, self.batches)
+
+    def quick_totals(
+        self, state: Mapping[str, Tensor], *, folded: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`totals` does, by the traced network; may be mapped over states.
+
+        Parameters
+        ----------
+        state
+            Parameters and buffers by name, computed when they are looked up.
+        folded
+            Whether ``state`` itself offers the folded weights.
+
+        Returns
+        -------
+        tuple
+            Sums and counts.
+        """
+        outputs = self._outputs(state, folded)
+        parts = []
+        for batch in self.batches:
+            model = _Remembering(outputs)
+            parts.append([function(model, batch) for function in self.functions])
+        return _summed(parts, self.batches)
+
+    def differentiable(self, state: Mapping[str, Tensor], batch: tuple) -> object:
+        """Return what the loss function gives for one batch, as a differentiable value.
+
+        Parameters
+        ----------
+        state
+            Parameters and buffers by name.
+        batch
+            One batch.
+
+        Returns
+        -------
+        object
+            A mean, or a pair (sum, count).
+
+        Raises
+        ------
+        NotImplementedError
+            For recalibrated statistics in a net that cannot be traced: they depend on the weights
+            in a way the net's own batch norm does not differentiate.
+        """
+        if self.quick:
+            return self.functions[0](_Remembering(self._outputs(state, False)), batch)
+        if self.batch_norm == "recalibrated" and self.plain.norms:
+            raise NotImplementedError(
+                "gradients with recalibrated statistics need a net that torch.fx can trace, and "
+                f"this one it cannot ({self.reason}): use batch_norm='stored' or 'batch'."
+            )
+        measuring = self.batch_norm == "batch"
+        return self.plain.values(state, batch, self.functions[:1], measuring)[0]
+
+    def noise_cause(self) -> str:
+        """Return the likely cause of two evaluations that differ."""
+        names = {type(m).__name__ for m in self.plain.model.modules()}
+        random = sorted(name for name in names if "Drop" in name or "Noise" in name)
+        if random:
+            return f"a random layer that stays on in eval mode ({', '.join(random)})"
+        return (
+            "a random step in the loss function or the model's forward (dropout with "
+            "training=True, augmentation, sampling, shuffling)"
+        )
+
+    def _outputs(self, state: Mapping[str, Tensor], folded: bool) -> Callable:
+        if self.batch_norm == "batch":
+            return lambda *inputs: self.measured(Measuring(state), *inputs)
+        if self.batch_norm == "recalibrated" and self.plain.norms:
+            measuring = Measuring(state)
+            self.measured(measuring, self.calibration)
+            state = ChainMap(measuring.statistics, state)
+        state = state if folded else Folded(state, self.folded)
+        return lambda *inputs: self.folded(state, *inputs)
+
+    def _calibrated(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        if self.batch_norm != "recalibrated" or not self.plain.norms:
+            return state
+        return self.plain.recalibrated(state, self.calibration)
+
+    def _traced(self, model: nn.Module) -> tuple[bool, str]:
+        """Trace the model and compare; whatever goes wrong means the slow, sure way."""
+        few = _few(self.batches[0])
+        start = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        try:
+            self.folded = Network(model, fold=True)
+            self.measured = Network(model, fold=False)
+            for factor in (1.0, 1.01):
+                state = {
+                    **start,
+                    **{k: factor * w for k, w in model.named_parameters()},
+                }
+                self._compare(state, few)
+        except Exception as problem:  # a tracer may raise anything; the reason is kept and shown
+            return False, f"{type(problem).__name__}: {problem}".splitlines()[0]
+        return True, ""
+
+    def _compare(self, state: Mapping[str, Tensor], batch: tuple) -> None:
+        kinds = {False: lambda *x: self.folded(Folded(state, self.folded), *x)}
+        kinds[True] = lambda *x: self.measured(Measuring(state), *x)
+        exact = next(iter(state.values())).dtype == torch.float64
+        for measuring in (False, True) if self.plain.norms else (False,):
+            with torch.no_grad():
+                model = _Remembering(kinds[measuring])
+                ours = next(iter([total(f(model, batch), batch)[0] for f in self.functions]))
+                theirs = self.plain.values(state, batch, self.functions[:1], measuring)[0]
+            theirs = total(theirs, batch)[0]
+            close = torch.isclose(ours, theirs, rtol=1e-8 if exact else 1e-3, equal_nan=True)
+            if not bool(close):
+                raise ValueError(f"the traced net gives {float(ours)}, the net {float(theirs)}")
+
+
+class Measuring(Mapping):
+    """A state in which batch norms use, and note down, the statistics of what they are given."""
+
+    def __init__(self, state: Mapping[str, Tensor]):
+        self.state = state
+        self.statistics: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.state[name]
+
+    def __iter__(self):
+        return iter(self.state)
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+
+class _Remembering:
+    """A model that computes the outputs for the same inputs once, for the loss and the metrics."""
+
+    def __init__(self, model: Callable):
+        self._model = model
+        self._inputs: tuple = ()
+        self._outputs: object = None
+
+    def __call__(self, *inputs):
+        known = len(inputs) == len(self._inputs) > 0
+        if not known or any(a is not b for a, b in zip(inputs, self._inputs, strict=True)):
+            self._outputs = self._model(*inputs)
+            self._inputs = inputs
+        return self._outputs
+
+
+class _Plain(nn.Module):
+    """The model itself, called with other tensors in the place of its own."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.norms = [
+            m
+            for m in model.modules()
+            if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
+        ]
+        for norm in self.norms:
+            norm.momentum = 1.0  # a measuring pass leaves the statistics of that pass
+
+    def forward(self, batch: tuple, functions: Sequence[Callable] | None) -> object:
+        """Return the value of each function, or the model's outputs where there are none."""
+        if functions is None:
+            return self.model(batch)
+        whole = self.model if len(functions) == 1 else _Sharing(self.model)
+        return [function(whole, batch) for function in functions]
+
+    def values(self, state: Mapping, batch: tuple, functions: Sequence, measuring: bool) -> list:
+        """Return what each function gives for ``batch`` with the tensors of ``state``."""
+        return self._called(state, (batch, functions), measuring)[0]
+
+    def recalibrated(self, state: Mapping[str, Tensor], inputs: Tensor) -> dict[str, Tensor]:
+        """Return ``state`` with the running statistics that ``inputs`` give."""
+        return {**state, **self._called(state, (inputs, None), True)[1]}
+
+    def _called(self, state: Mapping, args: tuple, measuring: bool) -> tuple[object, dict]:
+        copies = {}
+        if measuring:  # batch norm in train mode writes its statistics: let it write into copies
+            copies = {name: state[name].clone() for name, _ in self.model.named_buffers()}
+        own = {f"model.{name}": tensor for name, tensor in {**state, **copies}.items()}
+        for norm in self.norms:
+            norm.training = measuring
+        try:
+            return functional_call(self, own, args), copies
+        finally:
+            for norm in self.norms:
+                norm.training = False
+
+
+class _Sharing(_Remembering):
+    """A shared forward pass that still shows the model's attributes to a loss that wants them."""
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+
+def _summed(parts: Sequence[Sequence], batches: Sequence[tuple]) -> tuple[Tensor, Tensor]:
+    """Add up (sum, count) of every function over the batches, in float64."""
+    sums, counts = [], []
+    for values in zip(*parts, strict=True):
+        pairs = [total(value, batch) for value, batch in zip(values, batches, strict=True)]
+        sums.append(torch.stack([_wide(s) for s, _ in pairs]).sum())
+        counts.append(torch.stack([_wide(torch.as_tensor(c)) for _, c in pairs]).sum())
+    counts = [count.to(sums[0].device) for count in counts]
+    return torch.stack(sums), torch.stack(counts)
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.to(torch.float32 if value.device.type == "mps" else torch.float64).reshape(())
+
+
+def _few(batch: tuple, n: int = 16) -> tuple:
+    if all(isinstance(part, Tensor) for part in batch):
+        return tuple(part[:n] for part in batch)
+    return batch

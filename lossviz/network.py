@@ -1,0 +1,237 @@
+"""A network as a function of its weights, in the fewest operations.
+
+The model is traced once (``torch.fx``) and its graph rewritten so that every weight is looked up by
+name in a mapping. Where batch normalization uses fixed statistics, it is an affine map per channel
+and is folded into the convolution or linear layer before it, which halves the work of a deep net.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+__all__ = ["NORM_PARTS", "Folded", "Network", "norm_scale"]
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLVE = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class Network:
+    """``network(state, inputs)``: the outputs of a model whose weights are ``state[name]``.
+
+    Parameters
+    ----------
+    model
+        A net in eval mode, traceable by ``torch.fx`` (no control flow that depends on data).
+    fold
+        Fold batch normalization into the layer before it. The state must then offer the names
+        ``"<layer>.folded_weight"`` and ``"<layer>.folded_bias"`` too: see :class:`Folded`.
+
+    Raises
+    ------
+    Exception
+        Whatever ``torch.fx`` raises for a model that it cannot trace.
+    """
+
+    def __init__(self, model: nn.Module, *, fold: bool):
+        self.model, self.fold = model, fold
+        self.names = _canonical_names(model)
+        self.modules = dict(model.named_modules())
+        traced = fx.symbolic_trace(model)
+        self.folds = _pairs(traced, self.modules) if fold else {}
+        self._run = self._rewritten(model, traced)
+
+    def __call__(self, state: Mapping[str, Tensor], *inputs: Tensor):
+        """Return the model's outputs with its weights and buffers taken from ``state``."""
+        return self._run(state, *inputs)
+
+    def __reduce__(self):
+        return _traced_again, (self.model, self.fold)  # a rewritten graph does not travel
+
+    def _rewritten(self, model: nn.Module, traced: fx.GraphModule) -> fx.GraphModule:
+        graph, made = fx.Graph(), {}
+        state = graph.placeholder("lossviz_state")
+        skipped = set(self.folds.values())
+        for node in traced.graph.nodes:
+            if node.op == "call_module" and node.target in skipped:
+                made[node] = made[node.args[0]]
+            elif self._is_relu(node) and self._is_fresh(node.args[0]):
+                made[node] = graph.call_function(F.relu_, (made[node.args[0]],))
+            elif node.op == "call_module":
+                made[node] = self._layer(graph, state, node, lambda n: made[n])
+            elif node.op == "get_attr" and node.target in self.names:
+                made[node] = self._lookup(graph, state, self.names[node.target])
+            else:
+                made[node] = graph.node_copy(node, lambda n: made[n])
+        return fx.GraphModule(model, graph)
+
+    def _is_relu(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return type(self.modules[node.target]) is nn.ReLU
+        return node.op == "call_function" and node.target in (F.relu, torch.relu)
+
+    def _is_fresh(self, node: fx.Node) -> bool:
+        """Whether ``node`` makes a new tensor that nothing else reads: it may be overwritten."""
+        if len(node.users) > 1:
+            return False
+        if node.op == "call_module":
+            return isinstance(self.modules[node.target], (*CONVOLUTIONS, *BATCH_NORMS, nn.Linear))
+        return node.op == "call_function" and node.target in (operator.add, torch.add)
+
+    @staticmethod
+    def _lookup(graph: fx.Graph, state: fx.Node, name: str) -> fx.Node:
+        return graph.call_function(operator.getitem, (state, name))
+
+    def _layer(self, graph: fx.Graph, state: fx.Node, node: fx.Node, of: Callable) -> fx.Node:
+        name, module = node.target, self.modules[node.target]
+        args = fx.map_arg(node.args, of)
+        kwargs = fx.map_arg(node.kwargs, of)
+        if not any(True for _ in [*module.parameters(), *module.buffers()]):
+            return graph.call_module(name, args, kwargs)
+        if isinstance(module, BATCH_NORMS) and len(args) == 1:
+            own = tuple(self.names.get(f"{name}.{part}") for part in NORM_PARTS)
+            return graph.call_function(_batch_norm, (args[0], state, name, own, module.eps))
+        if name in self.folds or _is_plain(module):
+            weight = f"{name}.folded_weight" if name in self.folds else self.names[f"{name}.weight"]
+            bias = f"{name}.folded_bias" if name in self.folds else self.names.get(f"{name}.bias")
+            weight = self._lookup(graph, state, weight)
+            bias = bias and self._lookup(graph, state, bias)
+            if isinstance(module, nn.Linear):
+                return graph.call_function(F.linear, (args[0], weight, bias))
+            rest = (module.stride, module.padding, module.dilation, module.groups)
+            return graph.call_function(CONVOLVE[type(module)], (args[0], weight, bias, *rest))
+        owned = {k: self.names[f"{name}.{k}"] for k in _tensor_names(module)}
+        graph_args = (state, tuple(owned.items()), args, kwargs)
+        holder = graph.get_attr(name)
+        return graph.call_function(_call_with, (holder, *graph_args))
+
+
+def _traced_again(model: nn.Module, fold: bool) -> Network:
+    return Network(model, fold=fold)
+
+
+NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _is_plain(module: nn.Module) -> bool:
+    if type(module) is nn.Linear:
+        return True
+    return type(module) in CONVOLVE and module.padding_mode == "zeros"
+
+
+def _tensor_names(module: nn.Module) -> list[str]:
+    return [name for name, _ in [*module.named_parameters(), *module.named_buffers()]]
+
+
+def _canonical_names(model: nn.Module) -> dict[str, str]:
+    """Map every name a tensor has to the first of them: tied weights are one parameter."""
+    first: dict[int, str] = {}
+    names = {}
+    for every in (model.named_parameters, model.named_buffers):
+        for name, tensor in every(remove_duplicate=False):
+            names[name] = first.setdefault(id(tensor), name)
+    return names
+
+
+def _pairs(traced: fx.GraphModule, modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Return layer → batch norm, where the norm is the only reader of the layer's output."""
+    calls = [node for node in traced.graph.nodes if node.op == "call_module"]
+    targets = [node.target for node in calls]
+    pairs = {}
+    for node in calls:
+        norm, before = modules[node.target], node.args[0] if node.args else None
+        if not (isinstance(norm, BATCH_NORMS) and norm.track_running_stats):
+            continue
+        if not isinstance(before, fx.Node) or before.op != "call_module":
+            continue
+        alone = len(before.users) == 1 and targets.count(before.target) == 1
+        if alone and targets.count(node.target) == 1 and _is_plain(modules[before.target]):
+            pairs[before.target] = node.target
+    return pairs
+
+
+def _batch_norm(x: Tensor, state, name: str, own: tuple, eps: float) -> Tensor:
+    """Normalize by the statistics the state asks for: its own, or those of ``x``."""
+    weight, bias, mean, var = (part and state[part] for part in own)
+    collect = getattr(state, "statistics", None)
+    if collect is None and mean is not None:
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+    if collect is not None and own[2] is not None:
+        dims = [d for d in range(x.ndim) if d != 1]
+        n = x.numel() // x.shape[1]
+        collect[own[2]] = x.mean(dims)
+        collect[own[3]] = x.var(dims, correction=0) * (n / max(n - 1, 1))
+    return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+
+
+def _call_with(module: nn.Module, state, owned: tuple, args: tuple, kwargs: dict):
+    """Call a layer of any kind with its tensors taken from the state."""
+    tensors = {own: state[name] for own, name in owned}
+    return torch.func.functional_call(module, tensors, args, kwargs)
+
+
+def norm_scale(state: Mapping[str, Tensor], norm: nn.Module, own: tuple) -> tuple[Tensor, Tensor]:
+    """Return (scale, shift) per channel of a batch norm with fixed statistics.
+
+    Parameters
+    ----------
+    state
+        Name to tensor.
+    norm
+        The batch norm module, for its ``eps``.
+    own
+        The names of its weight, bias, running mean and running variance.
+
+    Returns
+    -------
+    tuple
+        Two tensors of shape ``[channels]``: ``y = scale · x + shift``.
+    """
+    weight, bias, mean, var = (part and state[part] for part in own)
+    scale = torch.rsqrt(var + norm.eps)
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale
+    return scale, shift if bias is None else shift + bias
+
+
+class Folded(Mapping):
+    """A state that also offers the folded weights, computed when they are asked for.
+
+    Parameters
+    ----------
+    state
+        Name to tensor: parameters and buffers.
+    network
+        The network that asks.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], network: Network):
+        self.state = state
+        self.network = network
+        self.shifts: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        layer, _, part = name.rpartition(".")
+        if part == "folded_bias":
+            return self.shifts.pop(layer)  # made just before, with the folded weight
+        if part != "folded_weight":
+            return self.state[name]
+        names, norm = self.network.names, self.network.folds[layer]
+        own = tuple(names.get(f"{norm}.{p}") for p in NORM_PARTS)
+        scale, shift = norm_scale(self.state, self.network.modules[norm], own)
+        if f"{layer}.bias" in names:
+            shift = shift + scale * self.state[names[f"{layer}.bias"]]
+        self.shifts[layer] = shift
+        weight = self.state[names[f"{layer}.weight"]]
+        return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+    def __iter__(self):
+        return iter(self.state)
+
+    def __len__(self) -> int:
+        return len(self.state)

@@ -1,0 +1,182 @@
+"""A surface: an objective sampled on a line or a plane, with everything needed to read it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from lossviz.directions import Direction
+from lossviz.storage import atomic_write, npz_bytes, read_npz
+
+__all__ = ["Surface"]
+
+
+@dataclass
+class Surface:
+    """Values of an objective at θ + α·u (one axis) or θ + α·u + β·v (two axes).
+
+    Attributes
+    ----------
+    axes : tuple of float64 arrays
+        The coefficients along each direction.
+    values : dict[str, float64 array]
+        ``values["loss"][i, j]`` is the loss at ``axes[0][i]·u + axes[1][j]·v``; its shape is the
+        lengths of the axes. inf or nan where the loss overflowed.
+    directions : tuple of Direction
+        One per axis.
+    meta : dict
+        Where it came from (JSON): model, data, samples, batch norm mode, seeds, versions, time,
+        the value at the centre, the number of points that are not finite.
+    done : bool array
+        Which points were computed; the others hold nan, or what their neighbours predict.
+    """
+
+    axes: tuple[np.ndarray, ...]
+    values: dict[str, np.ndarray]
+    directions: tuple[Direction, ...]
+    meta: dict = field(default_factory=dict)
+    done: np.ndarray | None = None
+
+    def __post_init__(self):
+        self.axes = tuple(np.asarray(axis, dtype=np.float64) for axis in self.axes)
+        shape = tuple(len(axis) for axis in self.axes)
+        self.values = {k: np.asarray(v, dtype=np.float64) for k, v in self.values.items()}
+        self.done = np.ones(shape, bool) if self.done is None else np.asarray(self.done, bool)
+        for name, array in {**self.values, "done": self.done}.items():
+            if array.shape != shape:
+                raise ValueError(
+                    f"{name!r} has shape {array.shape}, but the axes have {shape} points: values "
+                    f"are indexed [axis 0, axis 1]."
+                )
+
+    def __repr__(self) -> str:
+        grid = " × ".join(str(len(axis)) for axis in self.axes)
+        of, data = self.meta.get("model", "a model"), self.meta.get("data", "data")
+        return f"Surface({grid} points, {of}, {data}, {int(self.done.sum())} computed)"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of points along each axis."""
+        return self.done.shape
+
+    @property
+    def excess(self) -> np.ndarray:
+        """Loss − loss at the centre, shaped like the values: what sharpness is read from."""
+        return self.values["loss"] - self.meta["center"]["loss"]
+
+    def save(self, path: str | os.PathLike, *, arrays: bool | None = None) -> None:
+        """Write the surface to one npz file (no pickle), whole or not at all.
+
+        Parameters
+        ----------
+        path
+            The file, usually ``….npz``.
+        arrays
+            Whether the tensors of the directions go along; default: only of those that cannot be
+            made again from their recipe (a random one can, from its seed and the weights).
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; what was at ``path`` stays.
+        """
+        stored = {f"axis_{i}": axis for i, axis in enumerate(self.axes)}
+        stored |= {f"value_{name}": array for name, array in self.values.items()}
+        stored["done"] = self.done
+        notes = []
+        for i, direction in enumerate(self.directions):
+            keep = direction.recipe.get("kind") != "random" if arrays is None else arrays
+            notes.append(_note(direction, keep and len(direction) > 0))
+            if keep:
+                stored |= {f"direction_{i}_{k}": _array(v) for k, v in direction.items()}
+        meta = {"kind": "surface", "format": 1, "directions": notes, "meta": self.meta}
+        atomic_write(path, npz_bytes(stored, meta))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Surface:
+        """Return the surface that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        Surface
+            Its directions are empty where only their recipe was stored.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is damaged, or not a surface of lossviz.
+        """
+        arrays, meta = read_npz(path, "surface")
+        try:
+            axes = tuple(arrays[f"axis_{i}"] for i in range(len(meta["directions"])))
+            values = {k[6:]: v for k, v in arrays.items() if k.startswith("value_")}
+            directions = [_direction(arrays, i, note) for i, note in enumerate(meta["directions"])]
+            if not axes or "loss" not in values or not isinstance(meta["meta"], dict):
+                raise KeyError("loss")
+            return cls(axes, values, tuple(directions), meta["meta"], arrays["done"])
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            raise ValueError(
+                f"{os.path.basename(path)!r} lacks parts of a surface ({problem}): it is damaged "
+                f"or was made by something else; make it again."
+            ) from problem
+
+    def to_xarray(self):
+        """Return the values as an ``xarray.Dataset`` with the axes as coordinates α and β.
+
+        Returns
+        -------
+        xarray.Dataset
+            With ``meta`` as attributes.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If xarray is not installed.
+        """
+        try:
+            import xarray
+        except ModuleNotFoundError as problem:
+            raise ModuleNotFoundError(
+                "to_xarray needs xarray, which is not installed: pip install xarray."
+            ) from problem
+        names = ("alpha", "beta")[: len(self.axes)]
+        variables = {name: (names, array) for name, array in self.values.items()}
+        variables["done"] = (names, self.done)
+        return xarray.Dataset(variables, dict(zip(names, self.axes, strict=True)), self.meta)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _note(direction: Direction, stored: bool) -> dict:
+    return {
+        "label": direction.label,
+        "scale": direction.scale,
+        "recipe": direction.recipe,
+        "rules": direction.rules,
+        "names": list(direction) if stored else [],
+    }
+
+
+def _direction(arrays: Mapping[str, np.ndarray], i: int, note: Mapping) -> Direction:
+    tensors = {k: torch.from_numpy(arrays[f"direction_{i}_{k}"].copy()) for k in note["names"]}
+    return Direction(
+        tensors,
+        label=str(note["label"]),
+        scale=str(note["scale"]),
+        rules=note["rules"],
+        recipe=note["recipe"],
+    )
