@@ -1,0 +1,248 @@
+"""Steps down the loss: mini-batches in a shuffled order, and the optimizer that follows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lossviz.losses import accuracy, batch_length, cross_entropy, total
+from lossviz.recipe import Recipe
+from lossviz.samples import as_batches, as_tensors
+
+__all__ = ["Descent", "Samples", "Step", "batch_mean", "evaluate"]
+
+
+class Step(NamedTuple):
+    """What one step did."""
+
+    batch_size: int
+    gradient_evaluations: int
+    lr: float
+    gradient_norm: Tensor | float
+    gradient_variance: float = math.nan
+    signal: float = math.nan
+    loss_evaluations: int = 0
+
+
+class Samples:
+    """Inputs and targets on the device, once; ``samples.take(indices)`` is a batch.
+
+    Parameters
+    ----------
+    data
+        A ``Split`` or a pair (inputs, targets); targets may be a list (of boxes, say).
+    model
+        The net that will see them: its device and dtype count.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If these are not samples.
+    """
+
+    def __init__(self, data: object, model: nn.Module):
+        weight = next(iter(model.parameters()))
+        pair = (data.inputs, data.targets) if hasattr(data, "inputs") else data
+        if isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], list):
+            self.inputs, self.targets = as_batches([pair], weight.device, weight.dtype)[0]
+        else:
+            self.inputs, self.targets = as_tensors(data, weight.device, weight.dtype)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, indices: Tensor) -> tuple:
+        """Return the batch ``(inputs, targets)`` of some samples.
+
+        Parameters
+        ----------
+        indices
+            int64 ``[B]`` on the CPU.
+
+        Returns
+        -------
+        tuple
+            Inputs ``[B, …]`` and targets, or lists where the samples are lists.
+        """
+        return _pick(self.inputs, indices), _pick(self.targets, indices)
+
+
+class Descent:
+    """SGD or Adam on shuffled batches of one size.
+
+    Parameters
+    ----------
+    model
+        The net, trained in place.
+    samples
+        Where batches come from.
+    loss
+        ``loss(model, batch)``.
+    recipe
+        The settings.
+    """
+
+    def __init__(self, model: nn.Module, samples: Samples, loss: Callable, recipe: Recipe):
+        self.model, self.samples, self.loss, self.recipe = model, samples, loss, recipe
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(self.parameters, recipe)
+
+    def epoch(self, number: int, generator: torch.Generator) -> Iterator[Step]:
+        """Take the steps of one epoch, each sample once.
+
+        Parameters
+        ----------
+        number
+            Of the epoch, from 0.
+        generator
+            Draws the order.
+
+        Yields
+        ------
+        Step
+            After each step.
+        """
+        order = torch.randperm(len(self.samples), generator=generator)
+        batches = _cut(order, self.recipe.batch_size)
+        epochs = self.recipe.epochs
+        for position, indices in enumerate(batches):
+            done = (number + position / len(batches)) / epochs
+            after = (number + (position + 1) / len(batches)) / epochs
+            lr = self.recipe.step_size(done, after)
+            norm = self._step(self.samples.take(indices), lr)
+            yield Step(self.recipe.batch_size, len(indices), lr, norm)
+
+    def _step(self, batch: tuple, lr: float) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad()
+        batch_mean(self.loss(self.model, batch), batch).backward()
+        norm = gradient_norm(self.parameters)
+        self.optimizer.step()
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimizer's tensors by name, such as ``"3.momentum_buffer"``."""
+        slots = self.optimizer.state_dict()["state"]
+        return {
+            f"{index}.{name}": value
+            for index, slot in slots.items()
+            for name, value in slot.items()
+            if isinstance(value, Tensor)
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the optimizer where :meth:`state` left it.
+
+        Parameters
+        ----------
+        state
+            As :meth:`state` gave it.
+        """
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            index, slot = name.split(".", 1)
+            slots.setdefault(int(index), {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+
+
+def batch_mean(value: object, batch: tuple) -> Tensor:
+    """Return the mean over the batch of what a loss function gave.
+
+    Parameters
+    ----------
+    value
+        A scalar, or a pair (sum, count).
+    batch
+        What it was computed on.
+
+    Returns
+    -------
+    Tensor
+        A scalar; a sum over a count of 0 is divided by 1.
+    """
+    if isinstance(value, Tensor) and value.dim() == 0:
+        return value
+    value, count = total(value, batch)
+    return value / max(float(count), 1.0)
+
+
+def evaluate(model: nn.Module, batches: list[tuple], loss: Callable) -> dict[str, float]:
+    """Return mean loss, and accuracy where the loss is cross entropy, of a net in eval mode.
+
+    Parameters
+    ----------
+    model
+        The net; left in eval mode.
+    batches
+        Of the whole split; a short one weighs by its size.
+    loss
+        ``loss(model, batch)``.
+
+    Returns
+    -------
+    dict
+        ``{"loss": …, "accuracy": …}``.
+    """
+    model.eval()
+    sums, counts, right = 0.0, 0.0, 0
+    with torch.no_grad():
+        for batch in batches:
+            scored = model
+            if loss is cross_entropy:
+                scored = _known(model(batch[0]))
+                right += round(float(accuracy(scored, batch)) * batch_length(batch))
+            value, count = total(loss(scored, batch), batch)
+            sums, counts = sums + float(value), counts + float(count)
+    means = {"loss": sums / max(counts, 1.0)}
+    return {**means, "accuracy": right / counts} if loss is cross_entropy else means
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """Return ‖g‖ over all parameters, in float64: a deep net's squares overflow float32."""
+    parts = [p.grad.reshape(-1) for p in parameters if p.grad is not None]
+    wide = torch.float32 if parts[0].device.type == "mps" else torch.float64
+    return torch.linalg.vector_norm(torch.cat(parts), dtype=wide)
+
+
+def _known(scores: Tensor) -> Callable:
+    return lambda inputs: scores
+
+
+def _cut(order: Tensor, size: int) -> list[Tensor]:
+    """Return batches of one size and a rest; a rest of one sample joins the batch before it."""
+    batches = list(order.split(size))
+    if len(batches) > 1 and size > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _pick(part: Tensor | list, indices: Tensor) -> Tensor | list:
+    if isinstance(part, Tensor):
+        return part[indices.to(part.device)]
+    return [part[i] for i in indices.tolist()]
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    fused = parameters[0].device.type in ("cpu", "cuda")  # one call for all tensors
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(
+            parameters,
+            lr=recipe.lr,
+            betas=(recipe.momentum, 0.999),
+            weight_decay=recipe.weight_decay,
+            fused=fused,
+        )
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.optimizer == "nesterov",
+        fused=fused,
+    )
