@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lossviz.checkpoint import Checkpoint
-from lossviz.descent import Descent, Samples, Step, evaluate
-from lossviz.losses import cross_entropy
+from lossviz.descent import Descent, Samples, Step, wide
+from lossviz.measure import evaluate, measured_batches
 from lossviz.recipe import Recipe
 from lossviz.run import Run
-from lossviz.samples import as_batches, largest_activation
 from lossviz.storage import fingerprint
 from lossviz.trajectory import Recorder
 
@@ -58,9 +57,11 @@ class Course:
                 f"batch_size must be at most {len(self.samples)}, the number of samples given; "
                 f"got {recipe.batch_size}: take {len(self.samples)} for steps on all of them."
             )
-        self.splits = {"train": _batches(self.samples, model, loss, recipe.batch_size)}
+        self.splits = {"train": measured_batches(self.samples, model, loss, recipe.batch_size)}
         if test is not None:
-            self.splits["test"] = _batches(Samples(test, model), model, loss, recipe.batch_size)
+            self.splits["test"] = measured_batches(
+                Samples(test, model), model, loss, recipe.batch_size
+            )
         kind = adaptive.descent if adaptive else Descent
         self.descent = kind(model, self.samples, loss, recipe)
         self.recorder = None if recipe.record is None else Recorder(model, self._records())
@@ -291,40 +292,10 @@ def _print(samples: object) -> str | None:
     return fingerprint(samples)
 
 
-def _batches(samples: Samples, model: nn.Module, loss: Callable, size: int) -> list[tuple]:
-    """Return the batches in which a split is measured."""
-    if not isinstance(samples.targets, Tensor):
-        return [samples.take(part) for part in torch.arange(len(samples)).split(size)]
-    sample_bytes = largest_activation(model, samples.inputs)
-    if loss is cross_entropy:
-        _check_classes(model, samples)
-    pair = (samples.inputs, samples.targets)
-    inputs = samples.inputs
-    return as_batches(pair, inputs.device, inputs.dtype, sample_bytes=sample_bytes)
-
-
-def _check_classes(model: nn.Module, samples: Samples) -> None:
-    targets = samples.targets
-    if targets.dtype != torch.int64 or targets.dim() != 1:
-        raise TypeError(
-            f"cross entropy takes int64 targets [N]; got {targets.dtype} {list(targets.shape)}: "
-            f"give targets.long(), or another loss=."
-        )
-    with torch.no_grad():
-        n_classes = model(samples.inputs[:1]).shape[1]
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= n_classes:
-        raise ValueError(
-            f"targets must lie in 0 … {n_classes - 1} for a net of {n_classes} outputs; got "
-            f"{low} … {high}: give the net as many classes as the data has."
-        )
-
-
 def _norm(model: nn.Module) -> float:
     """Return ‖θ‖ over all parameters, in float64."""
     parts = [w.detach().reshape(-1) for w in model.parameters()]
-    wide = torch.float32 if parts[0].device.type == "mps" else torch.float64
-    return float(torch.linalg.vector_norm(torch.cat(parts), dtype=wide))
+    return float(torch.linalg.vector_norm(torch.cat(parts), dtype=wide(parts[0])))
 
 
 def _mean(values: list) -> float:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lossviz.losses import accuracy, batch_length, cross_entropy, total
+from lossviz.losses import total
 from lossviz.recipe import Recipe
 from lossviz.samples import as_batches, as_tensors
 
-__all__ = ["Descent", "Samples", "Step", "batch_mean", "evaluate"]
+__all__ = ["Descent", "Samples", "Step", "batch_mean", "gradient_norm", "wide"]
 
 
 class Step(NamedTuple):
@@ -117,13 +117,23 @@ class Descent:
             yield Step(self.recipe.batch_size, len(indices), lr, norm)
 
     def _step(self, batch: tuple, lr: float) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         self.optimizer.zero_grad()
         batch_mean(self.loss(self.model, batch), batch).backward()
         norm = gradient_norm(self.parameters)
-        self.optimizer.step()
+        self.follow(lr)
         return norm
+
+    def follow(self, lr: float) -> None:
+        """Take the optimizer's step along the gradients that the parameters hold.
+
+        Parameters
+        ----------
+        lr
+            The step size.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizer's tensors by name, such as ``"3.momentum_buffer"``."""
@@ -142,10 +152,17 @@ class Descent:
         ----------
         state
             As :meth:`state` gave it.
+
+        Raises
+        ------
+        ValueError
+            If a tensor is not of the shape of its parameter.
         """
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             index, slot = name.split(".", 1)
+            if value.dim() and value.shape != self.parameters[int(index)].shape:
+                raise ValueError(f"the optimizer's {name} does not fit the model")
             slots.setdefault(int(index), {})[slot] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
@@ -172,46 +189,15 @@ def batch_mean(value: object, batch: tuple) -> Tensor:
     return value / max(float(count), 1.0)
 
 
-def evaluate(model: nn.Module, batches: list[tuple], loss: Callable) -> dict[str, float]:
-    """Return mean loss, and accuracy where the loss is cross entropy, of a net in eval mode.
-
-    Parameters
-    ----------
-    model
-        The net; left in eval mode.
-    batches
-        Of the whole split; a short one weighs by its size.
-    loss
-        ``loss(model, batch)``.
-
-    Returns
-    -------
-    dict
-        ``{"loss": …, "accuracy": …}``.
-    """
-    model.eval()
-    sums, counts, right = 0.0, 0.0, 0
-    with torch.no_grad():
-        for batch in batches:
-            scored = model
-            if loss is cross_entropy:
-                scored = _known(model(batch[0]))
-                right += round(float(accuracy(scored, batch)) * batch_length(batch))
-            value, count = total(loss(scored, batch), batch)
-            sums, counts = sums + float(value), counts + float(count)
-    means = {"loss": sums / max(counts, 1.0)}
-    return {**means, "accuracy": right / counts} if loss is cross_entropy else means
-
-
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     """Return ‖g‖ over all parameters, in float64: a deep net's squares overflow float32."""
     parts = [p.grad.reshape(-1) for p in parameters if p.grad is not None]
-    wide = torch.float32 if parts[0].device.type == "mps" else torch.float64
-    return torch.linalg.vector_norm(torch.cat(parts), dtype=wide)
+    return torch.linalg.vector_norm(torch.cat(parts), dtype=wide(parts[0]))
 
 
-def _known(scores: Tensor) -> Callable:
-    return lambda inputs: scores
+def wide(tensor: Tensor) -> torch.dtype:
+    """Return the dtype in which sums over ``tensor`` are taken: float64, where there is one."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
 def _cut(order: Tensor, size: int) -> list[Tensor]:

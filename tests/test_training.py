@@ -109,7 +109,7 @@ def test_an_epoch_sees_each_sample_once():
     seen = seen_batches(20, 6)
     assert [len(batch) for batch in seen] == [6, 6, 6, 2] * 2
     for epoch in (seen[:4], seen[4:]):
-        assert sorted(sum(epoch, [])) == list(range(20))
+        assert sorted(sample for batch in epoch for sample in batch) == list(range(20))
 
 
 def test_two_epochs_have_two_orders():
@@ -192,7 +192,7 @@ def test_a_loss_may_give_sum_and_count():
 
 
 def test_targets_may_be_a_list_of_anything():
-    inputs, targets = data(12)
+    inputs, _ = data(12)
     boxes = [{"boxes": torch.full((k % 3, 4), float(k))} for k in range(12)]
     seen = []
 
@@ -404,7 +404,7 @@ def test_the_test_split_is_checked_too():
 
 
 def test_something_else_than_a_net_is_refused():
-    with pytest.raises(TypeError, match="nn.Module"):
+    with pytest.raises(TypeError, match=r"nn\.Module"):
         fit("resnet", data(), **PLAIN)
     with pytest.raises(TypeError, match="loss must be a function"):
         fit(net(), data(), loss="mse", **PLAIN)
