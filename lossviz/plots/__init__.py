@@ -1,0 +1,29 @@
+"""Pictures: functions that take data and an optional `ax`, and return the artists they drew."""
+
+from lossviz.plots.captions import caption
+from lossviz.plots.comparison import side_by_side
+from lossviz.plots.figures import figure
+from lossviz.plots.levels import shared_levels
+from lossviz.plots.lines import profile
+from lossviz.plots.palette import COLORS, DASHES, look
+from lossviz.plots.paths import history, trajectory, weight_histogram
+from lossviz.plots.planes import contour, surface3d
+from lossviz.plots.spectra import convexity, density
+
+__all__ = [
+    "COLORS",
+    "DASHES",
+    "caption",
+    "contour",
+    "convexity",
+    "density",
+    "figure",
+    "history",
+    "look",
+    "profile",
+    "shared_levels",
+    "side_by_side",
+    "surface3d",
+    "trajectory",
+    "weight_histogram",
+]

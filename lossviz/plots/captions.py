@@ -1,0 +1,202 @@
+"""The words of a picture: the caption line under a surface, and the names of its axes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["axis_label", "caption", "common_caption", "count", "number", "quantity_label"]
+
+_AXES = "αβ"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+def caption(surface, quantity: str = "loss") -> str:
+    """Return the caption line of a surface: what was evaluated, where, and what is missing.
+
+    Parameters
+    ----------
+    surface : Surface
+        Numbers on a line or a plane, with their `meta`.
+    quantity
+        Whose points that are not finite are counted.
+
+    Returns
+    -------
+    str
+        Data and number of samples, BatchNorm mode, directions with their seeds, grid, span, and
+        the points that are masked.
+    """
+    return common_caption([surface], quantity)
+
+
+def common_caption(surfaces: list, quantity: str = "loss") -> str:
+    """Return one caption for several surfaces: what they share once, what differs side by side.
+
+    Parameters
+    ----------
+    surfaces : list of Surface
+        At least one.
+    quantity
+        Whose points that are not finite are counted, over all surfaces.
+
+    Returns
+    -------
+    str
+        As `caption` gives for one.
+    """
+    facts = [_facts(surface) for surface in surfaces]
+    parts = {
+        name: " / ".join(dict.fromkeys(each[name] for each in facts if name in each))
+        for name in dict.fromkeys(name for each in facts for name in each)
+    }
+    ends = {name: parts.pop(name) for name in ("grid", "span")}
+    told = [*parts.values(), _directions(surfaces), *ends.values(), _missing(surfaces, quantity)]
+    return " · ".join(filter(None, told))
+
+
+def axis_label(surface, position: int) -> str:
+    """Return the name of an axis of a surface, with the scale of its direction.
+
+    Parameters
+    ----------
+    surface : Surface
+        Numbers on a line or a plane.
+    position
+        0 or 1.
+
+    Returns
+    -------
+    str
+        Such as ``"α (filter-normalized)"``.
+    """
+    scale = _direction(surface, position).get("scale")
+    return f"{_AXES[position]} ({scale})" if scale else _AXES[position]
+
+
+def quantity_label(quantity: str, *, excess: bool = False, log: bool = False) -> str:
+    """Return the name of a quantity, with its scale.
+
+    Parameters
+    ----------
+    quantity
+        Key of a surface's values.
+    excess
+        Whether the value at the centre is subtracted.
+    log
+        Whether the scale is logarithmic.
+
+    Returns
+    -------
+    str
+        Such as ``"loss (log scale)"``.
+    """
+    name = quantity.replace("_", " ")
+    name = f"excess {name}" if excess else name
+    return f"{name} (log scale)" if log else name
+
+
+def number(value: float, _=None) -> str:
+    """Return a number as axes and captions write it: 0.05, 10, 2·10⁴, 10⁻³.
+
+    Written without matplotlib's formula parser, which is not safe in threads.
+
+    Parameters
+    ----------
+    value
+        The number.
+    _
+        Not used: matplotlib's formatters pass a position.
+
+    Returns
+    -------
+    str
+        At most four digits.
+
+    Examples
+    --------
+    >>> [number(value) for value in (0.05, 10.0, 20000.0, 1e-3, -1.5)]
+    ['0.05', '10', '2·10⁴', '10⁻³', '−1.5']
+    """
+    if value == 0 or 0.005 <= abs(value) < 9999.5:
+        return f"{value:.4g}".replace("-", "−")
+    digits, power = f"{value:.3e}".split("e")
+    digits = digits.rstrip("0").rstrip(".")
+    ten = "10" + str(int(power)).translate(_RAISED)
+    return {"1": ten, "-1": f"−{ten}"}.get(digits, f"{digits}·{ten}".replace("-", "−"))
+
+
+def count(n: int, noun: str) -> str:
+    """Return a count in words: 1 point, 1,024 points.
+
+    Parameters
+    ----------
+    n
+        The count.
+    noun
+        In the singular.
+
+    Returns
+    -------
+    str
+        Number and noun.
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _facts(surface) -> dict[str, str]:
+    meta, facts = surface.meta, {}
+    for name in ("model", "data"):
+        if meta.get(name):
+            facts[name] = str(meta[name])
+    if meta.get("n_samples"):
+        facts["n_samples"] = count(int(meta["n_samples"]), "sample")
+    if meta.get("batch_norm"):
+        facts["batch_norm"] = f"BatchNorm: {meta['batch_norm']}"
+    facts["grid"] = f"{' × '.join(str(len(axis)) for axis in surface.axes)} points"
+    facts["span"] = _span(surface)
+    return {name: fact.replace(" ", _NO_BREAK) for name, fact in facts.items()}
+
+
+def _directions(surfaces: list) -> str:
+    """Labels of all directions; those that differ in their seed alone are told together."""
+    seeds: dict[str, list[str]] = {}
+    for surface in surfaces:
+        for position in range(len(surface.axes)):
+            direction = _direction(surface, position)
+            stem, _, seed = direction.get("label", "").partition(", seed ")
+            stem = f"{stem}, {direction['scale']}" if stem and direction.get("scale") else stem
+            told = seeds.setdefault(stem, [])
+            told += [seed] if seed and seed not in told else []
+    return "; ".join(f"{stem}{_seeds(told)}" for stem, told in seeds.items() if stem)
+
+
+def _seeds(told: list[str]) -> str:
+    if not told:
+        return ""
+    many = told if len(told) < 6 else [told[0], told[1], "…", told[-1]]
+    return f", seed{'s' if len(told) > 1 else ''}{_NO_BREAK}{f',{_NO_BREAK}'.join(many)}"
+
+
+def _direction(surface, position: int) -> dict:
+    directions = surface.meta.get("directions") or []
+    return directions[position] if position < len(directions) else {}
+
+
+def _span(surface) -> str:
+    ends = [f"[{number(axis[0])}, {number(axis[-1])}]" for axis in surface.axes]
+    if len(set(ends)) == 1:
+        return f"{', '.join(_AXES[: len(ends)])} in {ends[0]}"
+    return ", ".join(f"{_AXES[k]} in {end}" for k, end in enumerate(ends))
+
+
+def _missing(surfaces: list, quantity: str) -> str:
+    done = np.concatenate([np.ravel(surface.done) for surface in surfaces]).astype(bool)
+    finite = np.concatenate([np.isfinite(np.ravel(s.values[quantity])) for s in surfaces])
+    masked, waiting, predicted = (
+        int(part.sum()) for part in (done & ~finite, ~done & ~finite, ~done & finite)
+    )
+    parts = [f"{masked:,} of {count(done.size, 'point')} not finite" if masked else ""]
+    parts += [f"{waiting:,} not computed yet" if waiting else ""]
+    parts += [f"{predicted:,} predicted by their neighbours" if predicted else ""]
+    return (", ".join(filter(None, parts)) or "all points finite").replace(" ", _NO_BREAK)
