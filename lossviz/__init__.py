@@ -1,22 +1,42 @@
 """lossviz: what neural-network loss surfaces look like, and how to draw them honestly."""
 
+from lossviz import data, losses, models, plots
+from lossviz.adaptive import AdaptiveBatch
+from lossviz.coherence import gradient_coherence
+from lossviz.connectivity import Bezier, barrier, bezier, match_units
 from lossviz.directions import Direction, describe, toward
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
 from lossviz.planes import line, plane, refine
 from lossviz.principal import pca, project, random_walk
+from lossviz.run import Run
 from lossviz.surface import Surface
+from lossviz.training import fit
+from lossviz.trajectory import Trajectory
 from lossviz.version import __version__
 
 __all__ = [
+    "AdaptiveBatch",
+    "Bezier",
     "Direction",
     "Objective",
+    "Run",
     "Surface",
+    "Trajectory",
     "__version__",
+    "barrier",
+    "bezier",
+    "data",
     "describe",
+    "fit",
+    "gradient_coherence",
     "line",
+    "losses",
+    "match_units",
+    "models",
     "pca",
     "plane",
+    "plots",
     "project",
     "random_direction",
     "random_walk",
