@@ -21,7 +21,7 @@ from lossviz.models.initialization import (
     small_initialize,
 )
 
-__all__ = ["resnet"]
+__all__ = ["check_depth", "resnet"]
 
 
 def resnet(
@@ -72,8 +72,7 @@ def resnet(
     >>> sum(weight.numel() for weight in net.parameters())
     5142
     """
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
-        raise ValueError(f"depth must be 6n + 2 (8, 14, 20, …); got {depth!r}: {_nearest(depth)}.")
+    check_depth(depth)
     if shortcut not in ("A", "B"):
         raise ValueError(f"shortcut must be 'A' or 'B'; got {shortcut!r}: take 'B', as Li et al.")
     check_sizes(width=width, channels=channels, classes=classes)
@@ -152,6 +151,23 @@ def _shortcut(before: int, after: int, stride: int, kind: str | None) -> nn.Modu
     return nn.Sequential(
         nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after)
     )
+
+
+def check_depth(depth: int) -> None:
+    """Refuse a depth that no residual network has, before anything is built.
+
+    Parameters
+    ----------
+    depth
+        Layers: 6n + 2.
+
+    Raises
+    ------
+    ValueError
+        If it is another number; the sentence names the nearest ones.
+    """
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
+        raise ValueError(f"depth must be 6n + 2 (8, 14, 20, …); got {depth!r}: {_nearest(depth)}.")
 
 
 def _nearest(depth: object) -> str:
