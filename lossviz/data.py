@@ -7,6 +7,7 @@ per channel with the mean and deviation of the train images alone.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from lossviz.split import Dataset, Split
 
 __all__ = ["Dataset", "Split", "cifar10", "digits", "fashion"]
 
+# What numpy and zipfile raise for bytes that are no npz file, or ask for more memory than there is.
+DAMAGE = (
+    ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, NotImplementedError,
+    MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 CIFAR10_PART = "cifar10_lossless_part.npz"
 CIFAR10_CLASSES = (
@@ -169,9 +175,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             f"there is no file {str(path)!r}: name one, or the folder it is in."
         )
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # An open stream: numpy leaves a file that it opened itself open when it fails.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return {name: stored[name] for name in ARRAYS}
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as problem:
+    except DAMAGE as problem:
         raise ValueError(
             f"{path.name!r} is damaged or not a set of images: it must be an npz file with the "
             f"arrays {', '.join(ARRAYS)}, and no pickle; fetch it again."
