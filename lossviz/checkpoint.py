@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Mapping
 
+import numpy as np
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -80,13 +81,13 @@ class Checkpoint:
             stream.flush()
             os.fsync(stream.fileno())
 
-    def read(self) -> tuple[dict[str, Tensor], dict, bytes] | None:
+    def read(self) -> tuple[dict[str, Tensor], dict, np.ndarray] | None:
         """Return the stored tensors, facts and recorded rows; None where there is no file yet.
 
         Returns
         -------
         tuple or None
-            ``(tensors, facts, rows)``.
+            ``(tensors, facts, rows)``; the rows as bytes, uint8.
 
         Raises
         ------
@@ -115,12 +116,14 @@ class Checkpoint:
                 f"to begin anew, or name another path."
             ) from problem
 
-    def _read_rows(self, facts: dict) -> bytes:
+    def _read_rows(self, facts: dict) -> np.ndarray:
         try:
             length, total = facts["stream"]["bytes"], facts["stream"]["crc32"]
             there = self.stream.stat().st_size if length else 0
             if 0 <= length <= there:
-                rows = self.stream.read_bytes()[:length] if length else b""
+                rows = np.empty(0, np.uint8)
+                if length:  # mapped, so that a large trajectory is not in memory twice
+                    rows = np.memmap(self.stream, np.uint8, "r", shape=(length,))
                 if zlib.crc32(rows) == total:
                     return rows
         except (KeyError, TypeError, ValueError, OSError):

@@ -187,8 +187,8 @@ class Course:
         table = np.array(self.per_step, dtype=np.float64).reshape(-1, len(PER_STEP))
         growth = dict(zip(PER_STEP, table.T, strict=True)) if self.recipe.adaptive else {}
         return Run(
-            weights={k: w.detach().clone() for k, w in self.model.named_parameters()},
-            buffers={k: b.detach().clone() for k, b in self.model.named_buffers()},
+            weights={k: _copied(w) for k, w in self.model.named_parameters()},
+            buffers={k: _copied(b) for k, b in self.model.named_buffers()},
             trajectory=self.recorder.trajectory() if self.recorder else None,
             history=list(self.history),
             settings=self.recipe.settings(),
@@ -246,7 +246,7 @@ class Course:
                 stacklevel=2,
             )
 
-    def _restore(self, tensors: dict[str, Tensor], facts: dict, rows: bytes) -> None:
+    def _restore(self, tensors: dict[str, Tensor], facts: dict, rows: np.ndarray) -> None:
         try:
             self._take_up(tensors, facts, rows)
         except DAMAGE as problem:
@@ -255,7 +255,7 @@ class Course:
                 f"another path."
             ) from problem
 
-    def _take_up(self, tensors: dict[str, Tensor], facts: dict, rows: bytes) -> None:
+    def _take_up(self, tensors: dict[str, Tensor], facts: dict, rows: np.ndarray) -> None:
         # Everything that is stored is checked before anything of the run is replaced.
         history, steps = facts["history"], tensors["recorded"].tolist()
         last = history[-1]
@@ -290,6 +290,10 @@ def _print(samples: object) -> str | None:
     if isinstance(samples, Samples):
         return fingerprint(samples.inputs, samples.targets)
     return fingerprint(samples)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _norm(model: nn.Module) -> float:

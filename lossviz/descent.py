@@ -161,8 +161,11 @@ class Descent:
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             index, slot = name.split(".", 1)
-            if value.dim() and value.shape != self.parameters[int(index)].shape:
+            weight = self.parameters[int(index)]
+            if value.dim() and value.shape != weight.shape:
                 raise ValueError(f"the optimizer's {name} does not fit the model")
+            if value.dim():
+                value = torch.empty_like(weight).copy_(value)  # laid out in memory as the weight is
             slots.setdefault(int(index), {})[slot] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})

@@ -148,7 +148,7 @@ class Recorder:
         """Bytes that :meth:`rows` gives for one record."""
         return 4 * (self._rows.shape[1] + self._buffer_rows.shape[1])
 
-    def restore(self, steps: list[int], rows: bytes) -> None:
+    def restore(self, steps: list[int], rows: bytes | np.ndarray) -> None:
         """Replace what was recorded by stored records.
 
         Parameters
@@ -156,7 +156,7 @@ class Recorder:
         steps
             One per record.
         rows
-            As :meth:`rows` gave them, from record 0 on.
+            As :meth:`rows` gave them, from record 0 on, or as uint8 ``[bytes]``.
         """
         both = np.frombuffer(rows, "<f4").reshape(len(steps), -1)
         self._make_room(len(steps))

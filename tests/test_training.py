@@ -164,6 +164,36 @@ def test_it_trains_in_place_and_leaves_eval_mode_and_no_gradients():
         assert torch.equal(weight, run.weights[name])
 
 
+def images(n=24):
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(n, 2, 6, 6, generator=generator)
+    return inputs, (inputs.mean((1, 2, 3)) > 0).long()
+
+
+def convolutional():
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    return nn.Sequential(first, nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(12, 2))
+
+
+def test_convolutions_have_their_memory_layout_back():
+    model = convolutional()
+    strides = [w.stride() for w in model.parameters()]
+    run = fit(model, images(), **PLAIN)
+    assert [w.stride() for w in model.parameters()] == strides
+    assert all(w.is_contiguous() for w in run.weights.values())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_convolutional_run_goes_on_to_the_same_bits(optimizer, tmp_path):
+    settings = {**PLAIN, "optimizer": optimizer, "path": tmp_path / "run"}
+    whole = fit(convolutional(), images(), **{**settings, "path": None})
+    fit(convolutional(), images(), **{**settings, "progress": stop_at(5)})
+    run = fit(convolutional(), images(), **settings)
+    assert without_seconds(run) == without_seconds(whole)
+    np.testing.assert_array_equal(run.trajectory.matrix, whole.trajectory.matrix)
+
+
 def test_the_weights_of_a_run_are_a_copy():
     model = net()
     run = fit(model, data(), **PLAIN)
