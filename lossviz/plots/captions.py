@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-__all__ = ["axis_label", "caption", "common_caption", "count", "number", "quantity_label"]
+__all__ = ["axis_label", "caption", "common_caption", "count", "joined", "number", "quantity_label"]
 
 _AXES = "αβ"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -52,7 +54,23 @@ def common_caption(surfaces: list, quantity: str = "loss") -> str:
     }
     ends = {name: parts.pop(name) for name in ("grid", "span")}
     told = [*parts.values(), _directions(surfaces), *ends.values(), _missing(surfaces, quantity)]
-    return " · ".join(filter(None, told))
+    return joined(told)
+
+
+def joined(facts: Iterable[str]) -> str:
+    """Return facts in one line, with dots between them that stay at the end of a line.
+
+    Parameters
+    ----------
+    facts
+        What a caption tells; empty ones are left out.
+
+    Returns
+    -------
+    str
+        The caption.
+    """
+    return f"{_NO_BREAK}· ".join(filter(None, facts))
 
 
 def axis_label(surface, position: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 
-from lossviz.plots.captions import common_caption, quantity_label
+from lossviz.plots.captions import common_caption, joined, quantity_label
 from lossviz.plots.figures import LABEL, figure, text_size, write_common_caption
 from lossviz.plots.levels import heights, shared_levels
 from lossviz.plots.planes import add_colorbar, contour, surface3d
@@ -73,8 +73,8 @@ def side_by_side(
         for ax in axes[: len(surfaces)]:
             ax.label_outer()
     add_colorbar(_widest(drawn, scale), axes, scale, quantity_label(**shown, log=scale.log))
-    told = common_caption(surfaces, quantity) + scale.note(*values)
-    write_common_caption(axes[0], f"{told} · same levels")
+    told = [common_caption(surfaces, quantity), scale.note(*values), "same levels"]
+    write_common_caption(axes[0], joined(told))
     return drawn
 
 

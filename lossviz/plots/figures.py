@@ -22,6 +22,7 @@ __all__ = [
     "LABEL",
     "TICK",
     "Picture",
+    "common_legend",
     "dress",
     "figure",
     "legend",
@@ -105,6 +106,7 @@ def figure(
 
     size = size or ((8.0, 5.0 * rows) if columns == 1 else (12.0, 4.5 * rows))
     picture = pyplot.figure(FigureClass=Picture, figsize=size, dpi=DPI, layout="constrained")
+    picture.get_layout_engine().set(wspace=0.06)
     axes = picture.subplots(
         rows, columns, subplot_kw={"projection": projection}, width_ratios=widths
     )
@@ -214,6 +216,19 @@ def legend(ax: Axes, **options) -> None:
         ax.legend(fontsize=text_size(ax, LEGEND), **options)
 
 
+def common_legend(ax: Axes) -> None:
+    """Draw the legend of `ax` under all axes of the figure, where panels share it.
+
+    Parameters
+    ----------
+    ax
+        The axes whose artists it names.
+    """
+    handles, names = ax.get_legend_handles_labels()
+    place = {"loc": "outside lower center", "ncols": 2, "frameon": False, "handlelength": 2.6}
+    ax.figure.legend(handles, names, fontsize=text_size(ax, LEGEND), **place)
+
+
 class _CaptionLine(Annotation):
     """Text that asks the layout for height alone, since its lines already fit the width."""
 
@@ -224,6 +239,8 @@ class _CaptionLine(Annotation):
 
 def write_caption(ax: Axes, text: str) -> Text:
     """Write the caption line under the axes, wrapped to the width of their column.
+
+    It takes the place of an earlier one.
 
     Parameters
     ----------
@@ -238,12 +255,14 @@ def write_caption(ax: Axes, text: str) -> Text:
         The caption as drawn.
     """
     start, end = _column(ax)
-    width = (end - start) * ax.figure.canvas.figure.get_figwidth() * 72 - 12
+    width = (end - start) * ax.figure.bbox.width / ax.figure.dpi * 72 - 12
+    for earlier in [each for each in ax.texts if each.get_gid() == "caption"]:
+        earlier.remove()
     below = _lower_edge(ax) if ax.name == "3d" else ax.xaxis.label
     line = _CaptionLine(
         wrap(text, width, text_size(ax, CAPTION)),
         xy=(start, 0),
-        xycoords=("figure fraction", below),
+        xycoords=("subfigure fraction", below),
         xytext=(6, -6),
         textcoords="offset points",
         fontsize=text_size(ax, CAPTION),

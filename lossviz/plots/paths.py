@@ -11,9 +11,18 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
-from lossviz.plots.captions import axis_label, caption, count, number, quantity_label
-from lossviz.plots.figures import figure, legend, light_grid, new_axes, write_caption
+from lossviz.plots.captions import axis_label, caption, count, joined, number, quantity_label
+from lossviz.plots.figures import (
+    common_legend,
+    figure,
+    legend,
+    light_grid,
+    new_axes,
+    write_caption,
+    write_common_caption,
+)
 from lossviz.plots.levels import heights, log_wanted
 from lossviz.plots.lines import check_labels, log_axis, spread
 from lossviz.plots.palette import look
@@ -94,8 +103,8 @@ def trajectory(
     legend(ax)
     if beside is not None:
         _draw_distances(beside, distances, drops)
-    told = [caption(surface) + scale.note(values), *_told(losses, distances, explained)]
-    write_caption(ax, " · ".join(told))
+    told = [caption(surface), scale.note(values), *_told(losses, distances, explained)]
+    (write_caption if beside is None else write_common_caption)(ax, joined(told))
     return filled, [line for line, _ in drawn], [dots for _, dots in drawn]
 
 
@@ -144,13 +153,13 @@ def _panels(ax, pair: bool) -> tuple[Axes, Axes | None]:
 
 def _draw_path(ax, label, path, losses, scale, position) -> tuple[Line2D, PathCollection]:
     style = look(label, position) if label else {"color": "black", "linestyle": "-"}
-    halo = [withStroke(linewidth=4.5, foreground="white")]
+    halo = [withStroke(linewidth=4, foreground="white")]
     named = {"label": label} if label else {}
     (line,) = ax.plot(*path.T, linewidth=2, path_effects=halo, zorder=4, **style, **named)
     inside = {"color": "white"}
     if losses is not None:
         norm, colors = scale.colors()
-        inside = {"c": np.ma.masked_invalid(losses), "norm": norm, "cmap": colors}
+        inside = {"c": losses, "norm": norm, "cmap": colors}
         lost = path[~np.isfinite(losses)]
         ax.plot(*lost.T, "X", color="white", markeredgecolor="black", markersize=9, zorder=6)
     return line, ax.scatter(*path.T, s=45, edgecolors="black", zorder=5, **inside)
@@ -245,9 +254,13 @@ def history(
         if logarithmic:
             log_axis(panel.yaxis, *ys)
         light_grid(panel)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         lines += spread(panel, xs, ys, [name.removeprefix(", ") for name in names])
         panel.set(xlabel="epoch", ylabel=quantity_label(quantity, log=logarithmic))
-        legend(panel)
+    if len(labels) > 1:
+        common_legend(axes[0])
+    else:
+        legend(axes[0])
     return lines
 
 
@@ -293,7 +306,7 @@ def weight_histogram(
         style = {**look(label, position), "linewidth": 2.2, "label": name}
         drawn.append(ax.stairs(densities[position], edges, baseline=None, **style))
     ax.set(xlabel="weight", ylabel="density (log scale)")
-    legend(ax)
+    legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return drawn
 
 

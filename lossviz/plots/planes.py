@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-from lossviz.plots.captions import axis_label, number, quantity_label
+from lossviz.plots.captions import axis_label, joined, number, quantity_label
 from lossviz.plots.captions import caption as caption_of
 from lossviz.plots.figures import (
     LABEL,
@@ -87,7 +87,7 @@ def contour(
     if colorbar:
         add_colorbar(filled, [ax], scale, quantity_label(quantity, excess=excess, log=scale.log))
     if caption:
-        write_caption(ax, caption_of(surface, quantity) + scale.note(values))
+        write_caption(ax, joined([caption_of(surface, quantity), scale.note(values)]))
     return filled
 
 
@@ -147,7 +147,7 @@ def surface3d(
     ax.view_init(*view)
     if colorbar:
         add_colorbar(faces, [ax], scale, label)
-    told = caption_of(surface, quantity) + scale.note(values)
+    told = joined([caption_of(surface, quantity), scale.note(values)])
     line = write_caption(ax, told if caption else "·")
     if not caption:  # an unseen line keeps room for the labels, of which the layout does not know
         line.set(alpha=0, gid=None)
@@ -210,7 +210,7 @@ def mark_center(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
         The grid's places along each axis.
     """
     if x[0] <= 0 <= x[-1] and y[0] <= 0 <= y[-1]:
-        ax.plot(0, 0, "*", markersize=15, color="white", markeredgecolor="black", zorder=5)
+        ax.plot(0, 0, "*", markersize=15, color="white", markeredgecolor="black", zorder=8)
 
 
 def name_axes(ax: Axes, surface) -> None:

@@ -92,7 +92,7 @@ class Scale:
             Empty where there are none.
         """
         below = sum(int((array <= 0).sum()) for array in values) if self.log else 0
-        return f" · {below:,} at or below 0, under the log scale" if below else ""
+        return f"{below:,} at or below 0, under the log scale" if below else ""
 
     def ticks(self) -> np.ndarray:
         """Return at most about ten levels to write numbers at: decades on a log scale."""

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from lossviz.plots.captions import caption as caption_of
-from lossviz.plots.captions import count, number
+from lossviz.plots.captions import count, joined, number
 from lossviz.plots.figures import (
     LABEL,
     TICK,
@@ -82,14 +82,16 @@ def convexity(
     mesh = ax.pcolormesh(x, y, cells, norm=norm, cmap=colors, shading="nearest", zorder=1)
     hatch(ax, _outer(x), _outer(y))
     convex = np.argwhere(ratio > 0) if not signed else np.empty((0, 2), int)
-    ax.plot(x[convex[:, 0]], y[convex[:, 1]], "+", color="black", markersize=5)
+    ax.plot(
+        x[convex[:, 0]], y[convex[:, 1]], "P", color="white", markeredgecolor="black", markersize=8
+    )
     mark_center(ax, x, y)
     name_axes(ax, curvatures)
     if colorbar:
         _add_bar(mesh, ax, signed, limit, threshold, shown)
     if caption:
         told = [caption_of(curvatures, "lambda_min"), *_told(ratio, limit, threshold, signed)]
-        write_caption(ax, " · ".join(told))
+        write_caption(ax, joined(told))
     return mesh
 
 
@@ -128,11 +130,11 @@ def _told(ratio: np.ndarray, limit: float, threshold: float, signed: bool) -> li
     if not finite.size:
         return []
     share = 100 * float((finite < -threshold).mean())
-    told = [f"λ min below −{number(threshold)} λ max at {share:.0f} % of the points"]
+    told = [f"λ min below −{number(threshold)} λ max at {share:.0f}\N{NO-BREAK SPACE}% of points"]
     if beyond := int((np.abs(finite) > limit).sum()):
         told += [f"{count(beyond, 'point')} beyond the colours"]
     if not signed and (finite > 0).any():
-        told += ["+: λ min above 0"]
+        told += ["plus: λ min above 0"]
     return told
 
 
