@@ -177,16 +177,17 @@ def _facts(surface) -> dict[str, str]:
 
 
 def _directions(surfaces: list) -> str:
-    """Labels of all directions; those that differ in their seed alone are told together."""
-    seeds: dict[str, list[str]] = {}
-    for surface in surfaces:
-        for position in range(len(surface.axes)):
-            direction = _direction(surface, position)
-            stem, _, seed = direction.get("label", "").partition(", seed ")
-            stem = f"{stem}, {direction['scale']}" if stem and direction.get("scale") else stem
-            told = seeds.setdefault(stem, [])
-            told += [seed] if seed and seed not in told else []
-    return "; ".join(f"{stem}{_seeds(told)}" for stem, told in seeds.items() if stem)
+    """Labels of all directions by scale; those that differ in their seed alone, told together."""
+    scales: dict[str, dict[str, list[str]]] = {}
+    for direction in (_direction(s, k) for s in surfaces for k in range(len(s.axes))):
+        stem, _, seed = direction.get("label", "").partition(", seed ")
+        told = scales.setdefault(direction.get("scale", ""), {}).setdefault(stem, [])
+        told += [seed] if seed and seed not in told else []
+    parts = []
+    for scale, stems in scales.items():
+        labels = "; ".join(f"{stem}{_seeds(told)}" for stem, told in stems.items() if stem)
+        parts.append(", ".join(filter(None, (labels, scale))))
+    return "; ".join(filter(None, parts))
 
 
 def _seeds(told: list[str]) -> str:

@@ -38,7 +38,7 @@ def trajectory(
     *,
     ax: Axes | Sequence[Axes] | None = None,
     losses=None,
-    distances=None,
+    residual=None,
     drops: Sequence[int] = (),
     explained: Sequence[float] | None = None,
     levels=None,
@@ -58,16 +58,16 @@ def trajectory(
         [records, 2], in units of the plane's directions; or a mapping from label to such an array,
         for several optimizers on one plane.
     ax
-        Axes to draw on; with `distances`, a pair of them.
+        Axes to draw on; with `residual`, a pair of them.
     losses
         [records], the true losses; a mapping where `coordinates` is one. White dots without it.
-    distances
+    residual
         [records], the distance of each record from the plane, drawn in a second panel; a mapping
         where `coordinates` is one.
     drops
         Records at which the learning rate dropped.
     explained
-        Shares of the path's variance along the two axes, each from 0 to 1.
+        Shares of the path along the two axes, each from 0 to 1, as of `lv.pca`.
     levels, log
         As for `contour`; by default they cover the true losses, too.
 
@@ -86,10 +86,10 @@ def trajectory(
         If the arrays do not fit each other.
     """
     paths = _by_label(coordinates, "coordinates", np.ndim(coordinates) == 2)
-    losses, distances = _fitting(losses, paths, "losses"), _fitting(distances, paths, "distances")
+    losses, residual = _fitting(losses, paths, "losses"), _fitting(residual, paths, "residual")
     values = heights(surface, n_axes=2)
     scale = Scale(values, *losses.values(), levels=levels, log=log)
-    ax, beside = _panels(ax, bool(distances))
+    ax, beside = _panels(ax, bool(residual))
     filled = contour(
         surface, ax=ax, levels=scale.levels, log=scale.log, colorbar=False, caption=False
     )
@@ -102,8 +102,8 @@ def trajectory(
     _name_shares(ax, surface, explained)
     legend(ax)
     if beside is not None:
-        _draw_distances(beside, distances, drops)
-    told = [caption(surface), scale.note(values), *_told(losses, distances, explained)]
+        _draw_residual(beside, residual, drops)
+    told = [caption(surface), scale.note(values), *_told(losses, residual, explained)]
     (write_caption if beside is None else write_common_caption)(ax, joined(told))
     return filled, [line for line, _ in drawn], [dots for _, dots in drawn]
 
@@ -142,10 +142,10 @@ def _panels(ax, pair: bool) -> tuple[Axes, Axes | None]:
     if not pair:
         return new_axes(ax), None
     if ax is None:
-        return tuple(figure(1, 2, widths=[1.5, 1])[1])
+        return tuple(figure(1, 2, widths=[1.5, 1], size=(12.0, 5.5))[1])
     if np.size(ax) != 2:
         raise ValueError(
-            "ax must be a pair of axes where distances are given; got one: "
+            "ax must be a pair of axes where residual is given; got one: "
             "make them with lv.plots.figure(1, 2)."
         )
     return tuple(new_axes(each) for each in ax)
@@ -180,15 +180,13 @@ def _name_shares(ax: Axes, surface, explained) -> None:
         return
     for axis, position in ((ax.xaxis, 0), (ax.yaxis, 1)):
         share = f"{100 * float(explained[position]):.0f} % of the path"
-        axis.set_label_text(f"{axis_label(surface, position)}: {share}")
+        axis.set_label_text(f"{axis_label(surface, position)}\n{share}")
 
 
-def _draw_distances(ax: Axes, distances: dict[str, np.ndarray], drops: Sequence[int]) -> None:
+def _draw_residual(ax: Axes, residual: dict[str, np.ndarray], drops: Sequence[int]) -> None:
     light_grid(ax)
-    labels = list(distances)
-    spread(
-        ax, [np.arange(len(distances[each])) for each in labels], list(distances.values()), labels
-    )
+    labels = list(residual)
+    spread(ax, [np.arange(len(residual[each])) for each in labels], list(residual.values()), labels)
     for record in drops:
         ax.axvline(record, color="0.4", linestyle=":", linewidth=1.5)
     ax.set(xlabel="record", ylabel="distance from the plane")
@@ -196,15 +194,15 @@ def _draw_distances(ax: Axes, distances: dict[str, np.ndarray], drops: Sequence[
     legend(ax)
 
 
-def _told(losses: dict, distances: dict, explained) -> list[str]:
+def _told(losses: dict, residual: dict, explained) -> list[str]:
     told = ["dots: true loss"] if losses else []
     if lost := sum(int((~np.isfinite(array)).sum()) for array in losses.values()):
         told += [f"{count(lost, 'record')} with no finite loss (white crosses)"]
-    if distances:
-        farthest = max(float(np.nanmax(array)) for array in distances.values())
+    if residual:
+        farthest = max(float(np.nanmax(array)) for array in residual.values())
         told += [f"at most {number(float(f'{farthest:.3g}'))} away from the plane"]
     if explained is not None:
-        told += [f"the plane holds {100 * float(np.sum(explained)):.0f} % of the path's variance"]
+        told += [f"the plane holds {100 * float(np.sum(explained)):.0f} % of the path"]
     return told
 
 
