@@ -1,0 +1,76 @@
+"""Make the stored surfaces of trained networks again: the commands that ``data/manifest.json`` names.
+
+``python -m lossviz.make plane NET --cifar10 FOLDER …`` draws the plane of one of the shipped
+networks on CIFAR-10's own pixels. It can be stopped at any moment and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lossviz import curvature, data, models
+from lossviz.normalization import random_direction
+from lossviz.objective import BATCH_NORM_MODES, Objective
+from lossviz.planes import plane
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make one stored surface.
+
+    Parameters
+    ----------
+    arguments
+        Of the command line; those of the process where None.
+    """
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    loss = _objective(options)
+    u, v = (
+        random_direction(loss.model, seed=s, normalize=options.normalize or None)
+        for s in options.seeds
+    )
+    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    settings = {"span": options.span, "points": options.points, "path": options.out}
+    if options.what == "plane":
+        surface = plane(loss, u, v, **settings)
+    else:
+        surface = curvature.convexity_map(loss, u, v, tol=options.tol, **settings)
+    print(surface)
+
+
+def _objective(options: argparse.Namespace) -> Objective:
+    net = models.pretrained(options.net)
+    net.name = options.net
+    images = data.cifar10(options.cifar10, mean=net.mean, std=net.std)
+    split = images.train[: options.samples]
+    return Objective(net, split, batch_norm=options.batch_norm)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lossviz.make", description=__doc__)
+    parser.add_argument("what", choices=("plane", "convexity"))
+    parser.add_argument("net", help="a name that lv.models.pretrained knows")
+    parser.add_argument("--cifar10", required=True, help="the folder of CIFAR-10, or of a part")
+    parser.add_argument("--out", required=True, help="the file, data/surfaces/….npz")
+    parser.add_argument("--samples", type=int, default=256, help="the first so many train images")
+    parser.add_argument("--seeds", type=int, nargs=2, default=(1, 2), help="of the two directions")
+    parser.add_argument(
+        "--normalize", default="filter", help="filter, layer, weights, or '' for raw"
+    )
+    parser.add_argument("--batch-norm", choices=BATCH_NORM_MODES, default="stored")
+    parser.add_argument("--points", type=int, default=51)
+    parser.add_argument("--span", type=float, default=1.0)
+    parser.add_argument("--tol", type=float, default=1e-2, help="of the eigenvalues (convexity)")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
