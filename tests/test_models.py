@@ -190,7 +190,7 @@ class TestResnet:
 
     def test_convolutions_have_the_deviation_of_he(self):
         weight = resnet(8, width=64, seed=0).layer3[0].conv2.weight
-        assert float(weight.std()) == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.01)
+        assert weight.std().item() == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.01)
 
     def test_a_block_with_a_dead_branch_is_its_shortcut(self):
         block = resnet(8, width=2).layer1[0].eval()
