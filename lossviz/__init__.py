@@ -1,9 +1,9 @@
 """lossviz: what neural-network loss surfaces look like, and how to draw them honestly."""
 
-from lossviz import data, losses, models, plots
+from lossviz import curvature, data, losses, models, plots, slices
 from lossviz.adaptive import AdaptiveBatch
 from lossviz.coherence import gradient_coherence
-from lossviz.connectivity import Bezier, barrier, bezier, match_units
+from lossviz.connectivity import Bezier, above_chord, barrier, bezier
 from lossviz.directions import Direction, describe, toward
 from lossviz.gather import Gathered, gather
 from lossviz.normalization import random_direction
@@ -12,10 +12,12 @@ from lossviz.parameters import check_parameters
 from lossviz.planes import line, plane, refine
 from lossviz.principal import pca, project, random_walk
 from lossviz.results import save_results
+from lossviz.roughness import roughness
 from lossviz.run import Run
 from lossviz.surface import Surface
 from lossviz.training import fit
 from lossviz.trajectory import Trajectory
+from lossviz.units import match_units, rename_units
 from lossviz.version import __version__
 
 __all__ = [
@@ -28,9 +30,11 @@ __all__ = [
     "Surface",
     "Trajectory",
     "__version__",
+    "above_chord",
     "barrier",
     "bezier",
     "check_parameters",
+    "curvature",
     "data",
     "describe",
     "fit",
@@ -47,6 +51,9 @@ __all__ = [
     "random_direction",
     "random_walk",
     "refine",
+    "rename_units",
+    "roughness",
     "save_results",
+    "slices",
     "toward",
 ]

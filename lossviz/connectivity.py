@@ -1,20 +1,18 @@
-"""Between two minima: the barrier on the line, a curve around it, and the units matched first.
+"""Between two minima: the barrier on the line, and a curve around it.
 
 Two nets that solve one task are often far apart and separated by a barrier on the straight line.
-A quadratic Bézier curve without one can be trained (Garipov et al. 2018), and part of the barrier
-is only a matter of naming: hidden units may be permuted (Ainsworth et al. 2022).
+A quadratic Bézier curve without one can be trained (Garipov et al. 2018). Part of the barrier is
+only a matter of naming, which `units` undoes.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor, fx, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lossviz.directions import Direction, check_same, toward
@@ -22,10 +20,39 @@ from lossviz.objective import Objective
 from lossviz.points import Points
 from lossviz.surface import Surface
 
-__all__ = ["Bezier", "barrier", "bezier", "match_units"]
+__all__ = ["Bezier", "above_chord", "barrier", "bezier"]
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+def above_chord(curve: Surface, quantity: str = "loss") -> Surface:
+    """Return how far a line lies above its chord, the straight line from α = 0 to α = 1.
+
+    L(α) − (1 − α) L(0) − α L(1): nowhere positive where L is convex, whatever the two ends are.
+
+    Parameters
+    ----------
+    curve
+        A line that has both α = 0 and α = 1 among its points.
+    quantity
+        Which of its values.
+
+    Returns
+    -------
+    Surface
+        The same line, with ``values["loss_above_chord"]`` besides its own.
+
+    Raises
+    ------
+    ValueError
+        If the curve is a plane, or lacks an end.
+    """
+    if len(curve.axes) != 1:
+        raise ValueError("a chord is read from a line; got a plane: use lv.line(…, span=(0, 1)).")
+    alpha, values = curve.axes[0], curve.values[quantity]
+    ends = [np.flatnonzero(np.isclose(alpha, end, atol=1e-12)) for end in (0, 1)]
+    if any(len(end) == 0 for end in ends):
+        raise ValueError("the line must have α = 0 and α = 1 among its points: take span=(0, 1).")
+    chord = (1 - alpha) * values[ends[0][0]] + alpha * values[ends[1][0]]
+    return replace(curve, values={**curve.values, f"{quantity}_above_chord": values - chord})
 
 
 def barrier(curve: Surface, quantity: str = "loss") -> float:
@@ -52,15 +79,8 @@ def barrier(curve: Surface, quantity: str = "loss") -> float:
     ValueError
         If the curve is a plane, or lacks an end.
     """
-    if len(curve.axes) != 1:
-        raise ValueError("a barrier is read from a line; got a plane: use lv.line(…, span=(0, 1)).")
-    alpha, values = curve.axes[0], curve.values[quantity]
-    ends = [np.flatnonzero(np.isclose(alpha, end, atol=1e-12)) for end in (0, 1)]
-    if any(len(end) == 0 for end in ends):
-        raise ValueError("the line must have α = 0 and α = 1 among its points: take span=(0, 1).")
-    between = (alpha >= 0) & (alpha <= 1)
-    straight = (1 - alpha) * values[ends[0][0]] + alpha * values[ends[1][0]]
-    excess = (values - straight)[between]
+    excess = above_chord(curve, quantity).values[f"{quantity}_above_chord"]
+    excess = excess[(curve.axes[0] >= 0) & (curve.axes[0] <= 1)]
     return float(np.inf) if not np.isfinite(excess).all() else float(max(excess.max(), 0.0))
 
 
@@ -131,6 +151,31 @@ class Bezier:
         meta["directions"] = [{"label": label.label, "scale": label.scale, "recipe": {}}]
         meta["non_finite"] = int((~np.isfinite(values["loss"])).sum())
         return Surface((t,), values, (label,), meta)
+
+    def plane(self, points: int = 25) -> tuple[Direction, Direction, np.ndarray]:
+        """Return the plane that holds the whole curve, and the curve's coordinates in it.
+
+        Three points span a plane: u = θ_b − θ_a, and v is the part of θ_m − θ_a that is orthogonal
+        to u (Garipov et al. 2018, footnote 1).
+
+        Parameters
+        ----------
+        points
+            How many values of t from 0 to 1.
+
+        Returns
+        -------
+        u, v : Direction
+            From θ_a; the end of the curve lies at (1, 0).
+        coordinates : float64 array ``[points, 2]``
+            Of φ(t).
+        """
+        u, aside = toward(self.start, self.end), toward(self.start, self.bend)
+        shared = aside.dot(u) / u.dot(u)
+        t = np.linspace(0.0, 1.0, points)
+        pull = 2 * t * (1 - t)
+        v = Direction(aside - shared * u, label="toward the bend", scale="whole step")
+        return u, v, np.stack([t**2 + pull * shared, pull], axis=1)
 
 
 def bezier(
@@ -203,99 +248,3 @@ def _on_curve(start: Mapping, bend: Mapping, end: Mapping, t: float) -> dict[str
         name: (1 - t) ** 2 * start[name] + 2 * t * (1 - t) * bend[name] + t**2 * end[name]
         for name in start
     }
-
-
-def match_units(a: nn.Module, b: nn.Module, *, seed: int = 0, sweeps: int = 100) -> nn.Module:
-    """Return a copy of ``b``, its hidden units renamed to lie as near to those of ``a`` as found.
-
-    The function of the net is the same. Weight matching: for one hidden layer after another, the
-    permutation that maximizes the inner product of the two nets' weights, until none changes
-    (Ainsworth et al. 2022, sec. 3.2).
-
-    Parameters
-    ----------
-    a, b
-        Two nets of one plain chain of layers (an mlp, a vgg; no skips).
-    seed
-        Of the order of the layers.
-    sweeps
-        At most so many rounds over the layers.
-
-    Returns
-    -------
-    nn.Module
-        A new module; ``b`` is left as it is.
-
-    Raises
-    ------
-    ValueError
-        If the nets differ in kind, or are not a plain chain.
-    """
-    check_same(dict(a.named_parameters()), dict(b.named_parameters()))
-    chain = _chain(b)
-    one, other = dict(a.named_parameters()), copy.deepcopy(b)
-    theirs = {**dict(other.named_parameters()), **dict(other.named_buffers())}
-    generator = np.random.default_rng(seed)
-    with torch.no_grad():
-        for _ in range(sweeps):
-            order = generator.permutation(len(chain) - 1)
-            changed = [_match_layer(one, theirs, chain[i], chain[i + 1]) for i in order]
-            if not any(changed):
-                break
-    return other
-
-
-def _match_layer(one: Mapping, theirs: Mapping, layer: list[str], after: list[str]) -> bool:
-    """Permute the units between ``layer`` and ``after`` in place; say whether any moved."""
-    n_units = one[f"{layer[0]}.weight"].shape[0]
-    gain = torch.zeros(n_units, n_units, dtype=torch.float64)
-    outgoing = [k for part in layer for k in theirs if k.startswith(f"{part}.")]
-    outgoing = [k for k in outgoing if theirs[k].ndim > 0]
-    for name in outgoing:
-        if name in one:
-            gain += _rows(one[name]) @ _rows(theirs[name]).T
-    incoming = f"{after[0]}.weight"
-    gain += _columns(one[incoming], n_units) @ _columns(theirs[incoming], n_units).T
-    permutation = torch.from_numpy(linear_sum_assignment(gain.numpy(), maximize=True)[1])
-    if bool((permutation == torch.arange(n_units)).all()):
-        return False
-    for name in outgoing:
-        theirs[name].copy_(theirs[name][permutation].clone())
-    weight = theirs[incoming]
-    split = weight.unflatten(1, (n_units, -1))[:, permutation]
-    weight.copy_(split.reshape(weight.shape).clone())
-    return True
-
-
-def _rows(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().double().reshape(len(tensor), -1)
-
-
-def _columns(tensor: Tensor, n_units: int) -> Tensor:
-    """Return, for each incoming unit, the weights that read it (a unit may be a whole map)."""
-    split = tensor.detach().cpu().double().unflatten(1, (n_units, -1))
-    return split.transpose(0, 1).reshape(n_units, -1)
-
-
-def _chain(model: nn.Module) -> list[list[str]]:
-    """Return the layers in order, each with the batch norms that follow it."""
-    refusal = (
-        "units are matched in a plain chain of linear or convolution layers with batch norms "
-        "(lv.models.mlp, lv.models.vgg), without skips or groups: give two such nets."
-    )
-    modules, chain = dict(model.named_modules()), []
-    for node in fx.symbolic_trace(model).graph.nodes:
-        if len(node.all_input_nodes) > 1 or (node.op != "output" and len(node.users) != 1):
-            raise ValueError(refusal)
-        module = modules.get(node.target) if node.op == "call_module" else None
-        if isinstance(module, LAYERS) and getattr(module, "groups", 1) == 1:
-            chain.append([node.target])
-        elif isinstance(module, NORMS) and chain:
-            chain[-1].append(node.target)
-        elif node.op == "get_attr" or (
-            module is not None and any(True for _ in module.parameters())
-        ):
-            raise ValueError(refusal)
-    if len(chain) < 2:
-        raise ValueError(refusal)
-    return chain

@@ -17,10 +17,11 @@ __all__ = ["check_parameters"]
 def check_parameters(**parameters: object) -> dict[str, object]:
     """Return the parameters of a lesson as a dict, once each was found to be allowed.
 
-    A name the course knows (``depth``, ``width``, ``points``, ``span``, ``skip``, ``epochs``,
-    ``batch_size``, ``samples``, ``seed``, ``lr``, ``weight_decay``, ``device``, ``out_dir``) is
-    checked by its rule, and its plural (``seeds``, ``depths``, ...) is a list of different values
-    of that kind. Any other is a number, a word, a truth value, None or a list of these.
+    A name the course knows (``depth``, ``layer``, ``width``, ``points``, ``span``, ``skip``,
+    ``epochs``, ``batch_size``, ``samples``, ``seed``, ``lr``, ``weight_decay``, ``device``,
+    ``out_dir``) is checked by its rule, and its plural (``seeds``, ``depths``, ...) is a list of
+    different values of that kind. Any other is a number, a word, a truth value, None or a list of
+    these.
 
     Parameters
     ----------
@@ -166,6 +167,7 @@ def _literal(name: str, value: object) -> None:
 
 _RULES: dict[str, Callable[[str, object], None]] = {
     "depth": lambda _, value: check_depth(value),
+    "layer": _count,
     "width": _count,
     "points": _points,
     "span": _positive,

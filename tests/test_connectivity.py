@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from lossviz.connectivity import barrier, bezier, match_units
+from lossviz.connectivity import above_chord, barrier, bezier
 from lossviz.directions import Direction, toward
 from lossviz.objective import Objective
-from lossviz.planes import line
+from lossviz.planes import line, plane
 from lossviz.surface import Surface
 
 
@@ -18,14 +18,6 @@ def mlp(seed, hidden=8):
     ).double().eval()  # fmt: skip
 
 
-def conv(seed):
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(),
-        nn.Flatten(), nn.Linear(5 * 4, 7), nn.ReLU(), nn.Linear(7, 3),
-    ).double().eval()  # fmt: skip
-
-
 def samples(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -34,21 +26,6 @@ def samples(*shape, seed=0):
 
 def curve(alpha, values):
     return Surface((alpha,), {"loss": values}, (Direction({}, label="d"),), {"center": {"loss": 0}})
-
-
-def shuffled(net, generator):
-    """A net of the same function with its hidden units renamed: the oracle for matching."""
-    first, norm, _, second, _, last = net
-    other = mlp(99)
-    other.load_state_dict(net.state_dict())
-    p, q = torch.randperm(8, generator=generator), torch.randperm(8, generator=generator)
-    with torch.no_grad():
-        other[0].weight.copy_(first.weight[p]), other[0].bias.copy_(first.bias[p])
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            getattr(other[1], name).copy_(getattr(norm, name)[p])
-        other[3].weight.copy_(second.weight[q][:, p]), other[3].bias.copy_(second.bias[q])
-        other[5].weight.copy_(last.weight[:, q])
-    return other
 
 
 def test_the_barrier_is_what_rises_above_the_straight_line_between_the_ends():
@@ -66,43 +43,11 @@ def test_a_line_without_its_ends_has_no_barrier():
         barrier(curve(np.array([0, 0.3, 0.9]), np.zeros(3)))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_matching_finds_back_a_permutation(seed):
-    net = mlp(0)
-    other = shuffled(net, torch.Generator().manual_seed(seed))
-    found = match_units(net, other)
-    for name, weight in net.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[name], weight, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(("make", "shape"), [(mlp, (20, 4)), (conv, (20, 1, 4, 4))])
-def test_matching_leaves_the_function_and_the_given_net_as_they_were(make, shape):
-    a, b, inputs = make(1), make(2), samples(*shape)[0]
-    before = b(inputs)
-    found = match_units(a, b)
-    torch.testing.assert_close(found(inputs), before, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(b(inputs), before, rtol=0, atol=0)
-    assert any(
-        not torch.equal(x, y) for x, y in zip(found.parameters(), b.parameters(), strict=True)
-    )
-
-
-def test_matching_brings_two_nets_nearer():
-    a, b = conv(1), conv(2)
-    assert toward(a, match_units(a, b)).norm() < toward(a, b).norm()
-
-
-def test_a_net_with_skips_is_refused():
-    class Skip(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
-
-        def forward(self, x):
-            return x + self.b(self.a(x))
-
-    with pytest.raises(ValueError, match="without skips"):
-        match_units(Skip(), Skip())
+def test_a_convex_line_lies_nowhere_above_its_chord_and_keeps_its_own_values():
+    alpha = np.linspace(0, 1, 9)
+    above = above_chord(curve(alpha, (alpha - 0.3) ** 2))
+    np.testing.assert_allclose(above.values["loss_above_chord"], alpha * (alpha - 1), atol=1e-15)
+    np.testing.assert_array_equal(above.values["loss"], (alpha - 0.3) ** 2)
 
 
 def test_a_curve_keeps_its_ends_and_is_the_formula_between():
@@ -116,6 +61,19 @@ def test_a_curve_keeps_its_ends_and_is_the_formula_between():
         torch.testing.assert_close(found.at(0.5)[name], half)
     along = found.values(loss, points=5)
     assert along.values["loss"][2] == pytest.approx(loss(found.at(0.5)), rel=1e-10)
+
+
+def test_the_plane_of_a_curve_holds_it():
+    a, b = mlp(1), mlp(2)
+    loss = Objective(a, samples(64, 4), batch_size=16)
+    found = bezier(loss, dict(b.named_parameters()), epochs=2, progress=False)
+    u, v, coordinates = found.plane(points=5)
+    assert abs(u.dot(v)) < 1e-12 * u.norm() * v.norm()
+    np.testing.assert_allclose(coordinates[[0, -1]], [[0, 0], [1, 0]], atol=1e-12)
+    x, y = coordinates[2]
+    spans = ((x, x + 1), (y, y + 1))
+    corner = plane(loss, u, v, span=spans, points=3, progress=False).values["loss"][0, 0]
+    assert corner == pytest.approx(found.values(loss, points=5).values["loss"][2], rel=1e-10)
 
 
 def test_a_trained_curve_is_lower_than_the_line():

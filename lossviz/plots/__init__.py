@@ -8,6 +8,7 @@ from lossviz.plots.lines import profile
 from lossviz.plots.palette import COLORS, DASHES, look
 from lossviz.plots.paths import history, trajectory, weight_histogram
 from lossviz.plots.planes import contour, surface3d
+from lossviz.plots.slices import convexity_maps, curvature_histogram
 from lossviz.plots.spectra import convexity, density
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "caption",
     "contour",
     "convexity",
+    "convexity_maps",
+    "curvature_histogram",
     "density",
     "figure",
     "history",

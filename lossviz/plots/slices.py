@@ -1,0 +1,141 @@
+"""Pictures of what random directions see: their curvatures, and convexity maps side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.patches import StepPatch
+
+from lossviz.plots.captions import common_caption, count, joined, number
+from lossviz.plots.figures import (
+    LABEL,
+    figure,
+    legend,
+    light_grid,
+    new_axes,
+    text_size,
+    write_caption,
+    write_common_caption,
+)
+from lossviz.plots.palette import OKABE_ITO, look
+from lossviz.plots.spectra import convexity
+
+__all__ = ["convexity_maps", "curvature_histogram"]
+
+
+def curvature_histogram(
+    curvatures,
+    *,
+    expected: tuple[float, float] | None = None,
+    lowest: float | None = None,
+    label: str = "random directions",
+    ax: Axes | None = None,
+    bins: int = 40,
+) -> StepPatch:
+    """Draw how the curvatures along random directions are distributed.
+
+    Parameters
+    ----------
+    curvatures
+        [directions], as of `lv.slices.random_curvatures`.
+    expected
+        Mean and standard deviation that theory foretells: a line, and a band of two deviations.
+    lowest
+        The most negative eigenvalue, for the caption: it often lies far outside the picture.
+    label
+        Name in the legend; it rules the colour.
+    ax
+        Axes to draw on; a new figure of 8 × 5 inches by default.
+    bins
+        How many.
+
+    Returns
+    -------
+    StepPatch
+        The histogram; its area is 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no curvature, or one is not finite.
+    """
+    curvatures = np.asarray(curvatures, dtype=float)
+    if curvatures.ndim != 1 or not curvatures.size or not np.isfinite(curvatures).all():
+        raise ValueError(
+            f"curvatures must be a row of finite numbers; got shape {curvatures.shape}: take those "
+            "of lv.slices.random_curvatures."
+        )
+    ax = new_axes(ax)
+    light_grid(ax)
+    shares, edges = np.histogram(curvatures, bins, density=True)
+    style = {"fill": True, "alpha": 0.55, "color": look(label)["color"], "label": label}
+    drawn = ax.stairs(shares, edges, **style)
+    if expected is not None:
+        _draw_expected(ax, *expected)
+    ax.axvline(0, color="black", linewidth=1.5)
+    ax.set(xlabel="curvature uᵀHu along a random unit direction u", ylabel="density")
+    legend(ax)
+    write_caption(ax, joined(_told(curvatures, lowest)))
+    return drawn
+
+
+def _draw_expected(ax: Axes, mean: float, std: float) -> None:
+    color = OKABE_ITO["vermillion"]
+    ax.axvspan(mean - 2 * std, mean + 2 * std, color=color, alpha=0.15, label="expected ± 2 std")
+    ax.axvline(mean, color=color, linewidth=2.5, linestyle="--", label="expected: tr H / n")
+
+
+def _told(curvatures: np.ndarray, lowest: float | None) -> list[str]:
+    told = [count(curvatures.size, "random unit direction")]
+    told += [f"{count(int((curvatures < 0).sum()), 'direction')} with negative curvature"]
+    return told + ([] if lowest is None else [f"λ min = {number(float(f'{lowest:.2g}'))}"])
+
+
+def convexity_maps(
+    maps: Sequence, labels: Sequence[str], *, limit: float = 0.5, threshold: float = 0.1
+) -> list[QuadMesh]:
+    """Draw convexity maps side by side, in one scale of colours and with one caption.
+
+    Parameters
+    ----------
+    maps : list of Surface
+        As of `lv.curvature.convexity_map`; up to four stand in a row.
+    labels
+        A title a map.
+    limit, threshold
+        As for `convexity`.
+
+    Returns
+    -------
+    list of QuadMesh
+        One a map.
+
+    Raises
+    ------
+    ValueError
+        If there is no map, or labels and maps are not equally many.
+    """
+    if not maps or len(labels) != len(maps):
+        raise ValueError(
+            f"convexity_maps needs one label a map; got {len(maps)} maps and {len(labels)} labels: "
+            "give two lists of one length."
+        )
+    columns = min(4, len(maps))
+    rows = -(-len(maps) // columns)
+    widths = [1.0] * (columns - 1) + [1.3]  # the last one holds the colour bar
+    axes = np.ravel(figure(rows, columns, size=(12.0, 4.2 * rows), widths=widths)[1])
+    drawn = []
+    for place, (curvatures, label, ax) in enumerate(zip(maps, labels, axes, strict=False), 1):
+        bar = place % columns == 0 or place == len(maps)
+        told = {"limit": limit, "threshold": threshold, "colorbar": bar, "caption": False}
+        drawn.append(convexity(curvatures, ax=ax, **told))
+        ax.set_title(label, fontsize=text_size(ax, LABEL))
+        ax.set(xlabel="α", ylabel="β" if place % columns == 1 or columns == 1 else "")
+    for ax in axes[len(maps) :]:
+        ax.set_axis_off()
+    told = [common_caption(list(maps), "lambda_min"), f"line on the bar: {number(threshold)}"]
+    write_common_caption(axes[0], joined([*told, "plus: λ min above 0"]))
+    return drawn
