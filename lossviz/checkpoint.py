@@ -17,7 +17,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lossviz.storage import atomic_write, check_writable
+from lossviz.storage import atomic_write, check_writable, fingerprint
 
 __all__ = ["Checkpoint"]
 
@@ -69,7 +69,8 @@ class Checkpoint:
             self._append(new_rows)
         text = json.dumps({**facts, "stream": {"bytes": length, "crc32": total}})
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        data = safetensors.torch.save(plain, metadata={"kind": KIND, "facts": text})
+        about = {"kind": KIND, "facts": text, "sum": fingerprint(plain, text)}
+        data = safetensors.torch.save(plain, metadata=about)
         atomic_write(self.path, data)
         self._kept, self._sum = length, total
 
@@ -109,6 +110,8 @@ class Checkpoint:
                     raise ValueError
                 facts, names = json.loads(about["facts"]), stored.keys()
                 tensors = {name: stored.get_tensor(name).clone() for name in names}
+            if about["sum"] != fingerprint(tensors, about["facts"]):
+                raise ValueError
             return tensors, facts
         except (SafetensorError, ValueError, KeyError, RecursionError) as problem:
             raise ValueError(

@@ -303,7 +303,7 @@ def _norm(model: nn.Module) -> float:
 
 
 def _mean(values: list) -> float:
-    return float(sum(values) / len(values)) if values else math.nan
+    return float(np.mean([float(value) for value in values])) if values else math.nan
 
 
 @contextmanager

@@ -288,6 +288,15 @@ def test_a_net_with_batch_normalization_is_refused():
         fit(model, digits_like(), epochs=1, batch_size=AdaptiveBatch(), lr=0.1, progress=False)
 
 
+def test_targets_in_a_list_are_refused():
+    boxes = (torch.zeros(20, 5), [{}] * 20)
+    with pytest.raises(ValueError, match="one tensor"):
+        fit(
+            net(), boxes, loss=half_square, epochs=1, batch_size=AdaptiveBatch(), lr=0.1,
+            progress=False,
+        )  # fmt: skip
+
+
 def test_a_first_batch_beyond_the_data_is_refused():
     with pytest.raises(ValueError, match="at most 8"):
         fit(net(), digits_like(8), epochs=1, batch_size=AdaptiveBatch(), lr=0.1, progress=False)

@@ -12,12 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import nn
 
 import lossviz.checkpoint as checkpoint_module
 from lossviz.losses import squared_error
+from lossviz.storage import fingerprint
 from lossviz.training import fit
 
 PLAIN = {"epochs": 3, "batch_size": 8, "lr": 0.1, "progress": False}
@@ -520,47 +525,120 @@ def test_a_checkpoint_of_another_run_is_refused_and_the_difference_named(path, c
     assert path.read_bytes() == before
 
 
-def damaged(content, kind):
-    """Return a stored run after an accident or an attack."""
-    if kind == "empty":
-        return b""
-    if kind == "cut":
-        return content[: len(content) // 2]
-    if kind == "pickle":
-        return b"\x80\x04cos\nsystem\n(S'false'\ntR."
-    if kind == "long header":
-        return (2**60).to_bytes(8, "little") + content[8:]
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    if kind == "not ours":
-        header["__metadata__"] = {"format": "pt"}
-    else:
-        facts = json.loads(header["__metadata__"]["facts"])
-        facts.update(json.loads(kind))
-        header["__metadata__"]["facts"] = json.dumps(facts)
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+def rewritten(path, facts=None, tensors=None):
+    """Replace parts of a stored run, as one who knows the format could."""
+    with safe_open(path, framework="pt") as stored:
+        about = stored.metadata()
+        names = stored.keys()
+        kept = {name: stored.get_tensor(name) for name in names}
+    kept.update(tensors or {})
+    text = json.dumps({**json.loads(about["facts"]), **(facts or {})})
+    about = {"kind": about["kind"], "facts": text, "sum": fingerprint(kept, text)}
+    path.write_bytes(safetensors.torch.save(kept, metadata=about))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "empty", "cut", "pickle", "long header", "not ours",
-        '{"history": []}', '{"history": 3}', '{"history": [1, 2]}', '{"settings": 0}',
-        '{"stream": null}', '{"stream": {"bytes": -5, "crc32": 0}}',
-        '{"stream": {"bytes": "9", "crc32": 0}}', '{"stream": {"bytes": 1e99, "crc32": 0}}',
-        '{"stream": {"bytes": 0, "crc32": 0}}',
-    ],
-)  # fmt: skip
-def test_a_damaged_file_is_one_sentence_and_the_model_is_untouched(path, kind):
-    fit(net(), data(), path=path, progress=stop_at(8), **LONG)
-    path.write_bytes(damaged(path.read_bytes(), kind))
+def refused(path):
+    """Check that the stored run is refused in one sentence and that the model is untouched."""
     model = net()
     before = flat(model)
     with pytest.raises(ValueError) as caught:
         fit(model, data(), path=path, progress=False, **LONG)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert torch.equal(flat(model), before)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: b"\x80\x04cos\nsystem\n(S'false'\ntR.",  # a pickle
+        lambda content: (2**60).to_bytes(8, "little") + content[8:],  # a header without end
+        lambda content: safetensors.torch.save({"weights.0.weight": torch.zeros(3)}),
+    ],
+)
+def test_a_damaged_file_is_one_sentence_and_the_model_is_untouched(path, damage):
+    fit(net(), data(), path=path, progress=stop_at(8), **LONG)
+    path.write_bytes(damage(path.read_bytes()))
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"history": []},
+        {"history": 3},
+        {"history": [1, 2]},
+        {"history": [{"epoch": 5}]},
+        {"settings": 0},
+        {"settings": [["lr", 0.1]]},
+    ],
+)
+def test_facts_that_make_no_run_are_one_sentence(path, facts):
+    fit(net(), data(), path=path, progress=stop_at(8), **LONG)
+    rewritten(path, facts)
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"weights.0.weight": torch.zeros(3)},
+        {"weights.0.weight": torch.zeros(8, 6, dtype=torch.float64)},
+        {"optimizer.0.momentum_buffer": torch.zeros(3)},
+        {"optimizer.99.momentum_buffer": torch.zeros(3)},
+        {"optimizer.x": torch.zeros(3)},
+        {"recorded": torch.zeros(3, dtype=torch.int64)},
+        {"growth": torch.zeros(5)},
+    ],
+)
+def test_tensors_that_do_not_fit_are_one_sentence(path, tensors):
+    fit(net(), data(), path=path, progress=stop_at(8), **LONG)
+    rewritten(path, tensors=tensors)
+    refused(path)
+
+
+def test_a_history_with_a_gap_is_one_sentence(path):
+    run = fit(net(), data(), path=path, progress=stop_at(14), **LONG)
+    rewritten(path, {"history": run.history[1:]})
+    refused(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_no_flipped_bit_goes_unseen(tmp_path_factory, place, bit):
+    path = tmp_path_factory.getbasetemp() / "flipped.safetensors"
+    if not path.exists():
+        fit(net(), data(), path=path, progress=stop_at(8), **LONG)
+    stored, content = checkpoint_module.Checkpoint(path).read(), path.read_bytes()
+    spoilt = bytearray(content)
+    spoilt[int(place * len(content))] ^= 1 << bit
+    try:
+        path.write_bytes(spoilt)
+        tensors, facts, _ = checkpoint_module.Checkpoint(path).read()
+    except ValueError as problem:
+        assert "damaged" in str(problem)
+    else:  # white space in the header
+        assert facts == stored[1] and fingerprint(tensors) == fingerprint(stored[0])
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        None,
+        {"bytes": -5, "crc32": 0},
+        {"bytes": "9", "crc32": 0},
+        {"bytes": 1e99, "crc32": 0},
+        {"bytes": 0, "crc32": 1},
+    ],
+)
+def test_a_wrong_account_of_the_trajectory_is_one_sentence(path, stream):
+    fit(net(), data(), path=path, progress=stop_at(8), **LONG)
+    rewritten(path, {"stream": stream})
+    refused(path)
 
 
 @pytest.mark.parametrize("change", [lambda b: b[:-4], lambda b: b"\xff" * len(b), lambda b: b""])
