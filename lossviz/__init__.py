@@ -9,6 +9,7 @@ from lossviz.gather import Gathered, gather
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
 from lossviz.parameters import check_parameters
+from lossviz.paths import curvature_along, losses_along, turning
 from lossviz.planes import line, plane, refine
 from lossviz.principal import pca, project, random_walk
 from lossviz.results import save_results
@@ -35,6 +36,7 @@ __all__ = [
     "bezier",
     "check_parameters",
     "curvature",
+    "curvature_along",
     "data",
     "describe",
     "fit",
@@ -42,6 +44,7 @@ __all__ = [
     "gradient_coherence",
     "line",
     "losses",
+    "losses_along",
     "match_units",
     "models",
     "pca",
@@ -56,4 +59,5 @@ __all__ = [
     "save_results",
     "slices",
     "toward",
+    "turning",
 ]
