@@ -28,8 +28,10 @@ def grid_axes(span: object, points: object, n_axes: int) -> tuple[np.ndarray, ..
 
     Raises
     ------
-    ValueError, TypeError
-        With what is allowed.
+    TypeError
+        If an end of the span is no number, or the points are no int.
+    ValueError
+        If the span is empty or not finite, or there are too few points or an even number.
 
     Examples
     --------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ __all__ = [
     "Rule",
     "Rules",
     "check_fits",
+    "check_present",
     "check_same",
     "describe",
     "toward",
@@ -42,6 +44,8 @@ class Direction(Mapping):
     buffers
         Buffer name to tensor: the difference of running statistics; empty but for `toward`.
     """
+
+    __array_ufunc__ = None  # a numpy number times a direction is ours to compute
 
     def __init__(
         self,
@@ -91,12 +95,10 @@ class Direction(Mapping):
             The sum over all parameters.
         """
         check_same(self, other)
-        return math.fsum(
-            float(torch.dot(_flat64(self[name]), _flat64(other[name]))) for name in self
-        )
+        return math.fsum(_dot(self[name], other[name]) for name in self)
 
     def __mul__(self, factor: float) -> Direction:
-        if not isinstance(factor, (int, float)):
+        if not isinstance(factor, Real):
             return NotImplemented
         factor = float(factor)
         return Direction(
@@ -109,17 +111,12 @@ class Direction(Mapping):
 
     __rmul__ = __mul__
 
-    def __neg__(self) -> Direction:
-        return -1.0 * self
-
     def __add__(self, other: Direction) -> Direction:
         if not isinstance(other, Direction):
             return NotImplemented
         check_same(self, other)
-        buffers = {
-            name: _sum(self.buffers.get(name), other.buffers.get(name))
-            for name in {**self.buffers, **other.buffers}
-        }
+        mine, theirs = self.buffers, other.buffers
+        buffers = {k: _sum(mine.get(k), theirs.get(k)) for k in {**mine, **theirs}}
         return Direction(
             {name: self[name] + other[name] for name in self},
             label=f"{self.label} + {other.label}",
@@ -132,8 +129,12 @@ class Direction(Mapping):
         return self + (-1.0 * other)
 
 
-def _flat64(tensor: Tensor) -> Tensor:
-    return tensor.detach().reshape(-1).to("cpu", torch.float64)
+def _dot(a: Tensor, b: Tensor) -> float:
+    # a block is widened to float64 at a time, so that a large layer is never copied whole
+    parts = [tensor.detach().reshape(-1).split(2**20) for tensor in (a, b)]
+    return math.fsum(
+        float(torch.dot(x.cpu().double(), y.cpu().double())) for x, y in zip(*parts, strict=True)
+    )
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor:
@@ -155,7 +156,7 @@ def check_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
     Raises
     ------
     TypeError
-        If ``other`` is not a mapping.
+        If ``other`` is not a mapping from name to tensor.
     ValueError
         If names or shapes differ; the first difference is named.
     """
@@ -172,11 +173,36 @@ def check_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
             f"the same model."
         )
     for name in one:
+        if not isinstance(other[name], Tensor):
+            raise TypeError(
+                f"{name!r} must be a tensor; got {type(other[name]).__name__}: give "
+                f"torch.as_tensor(…)."
+            )
         if tuple(one[name].shape) != tuple(other[name].shape):
             raise ValueError(
                 f"the two do not belong to one model: {name!r} has shape "
                 f"{tuple(other[name].shape)}, where {tuple(one[name].shape)} is needed; make both "
                 f"from the same model."
+            )
+
+
+def check_present(weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that have no values yet (on the ``meta`` device, or of a lazy layer).
+
+    Parameters
+    ----------
+    weights
+        Name to tensor.
+
+    Raises
+    ------
+    ValueError
+        If one has no values.
+    """
+    for name, weight in weights.items():
+        if isinstance(weight, nn.UninitializedParameter) or weight.is_meta:
+            raise ValueError(
+                f"{name!r} has no values yet: load the weights, or call the model once on a sample."
             )
 
 
@@ -259,19 +285,11 @@ def _weights_of(point: object) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     elif isinstance(point, Mapping):
         weights, buffers = dict(point), {}
     elif isinstance(getattr(point, "weights", None), Mapping):
-        weights, buffers = (
-            dict(point.weights),
-            dict(getattr(point, "buffers", None) or {}),
-        )
+        weights, buffers = dict(point.weights), dict(getattr(point, "buffers", None) or {})
     else:
-        raise TypeError(
-            f"a point is a model, a run, an objective or a mapping of weights; got "
-            f"{type(point).__name__}: give one of these."
-        )
-    return (
-        {k: v.detach() for k, v in weights.items()},
-        {k: v.detach() for k, v in buffers.items()},
-    )
+        kind = type(point).__name__
+        raise TypeError(f"a point is a model, a run, an objective or weights by name; got {kind}.")
+    return tuple({k: v.detach() for k, v in part.items()} for part in (weights, buffers))
 
 
 class Rule(NamedTuple):

@@ -6,15 +6,18 @@ against the model itself; elsewhere the model does, with its tensors exchanged f
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lossviz.losses import total
-from lossviz.network import Folded, Network
+from lossviz.losses import batch_length, total, wide
+from lossviz.network import ONE_AT_A_TIME, Folded, Network
+from lossviz.samples import mapped
 
 __all__ = ["Forward"]
 
@@ -41,6 +44,8 @@ class Forward:
         Whether the traced network is used.
     reason : str
         Why not, where it is not.
+    guarded : bool
+        Whether batches are given as copies, since the model or the loss writes to its inputs.
     """
 
     def __init__(
@@ -55,7 +60,9 @@ class Forward:
         self.batch_norm, self.calibration = batch_norm, calibration
         self.plain = _Plain(model)
         self.folded = self.measured = None
-        self.quick, self.reason = self._traced(model)
+        state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        self.guarded, steady = self._writes_inputs(state)
+        self.quick, self.reason = self._traced(model, state) if steady else (False, "noise")
 
     def totals(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return (sums, counts) over all batches, each float64 ``[1 + metrics]``, at one point.
@@ -75,7 +82,8 @@ class Forward:
         state = self._calibrated(state)
         measuring = self.batch_norm == "batch"
         parts = [
-            self.plain.values(state, batch, self.functions, measuring) for batch in self.batches
+            self.plain.values(state, self._given(batch), self.functions, measuring)
+            for batch in self.batches
         ]
         return _summed(parts, self.batches)
 
@@ -98,7 +106,7 @@ class Forward:
         """
         outputs = self._outputs(state, folded)
         parts = []
-        for batch in self.batches:
+        for batch in map(self._given, self.batches):
             model = _Remembering(outputs)
             parts.append([function(model, batch) for function in self.functions])
         return _summed(parts, self.batches)
@@ -124,6 +132,7 @@ class Forward:
             For recalibrated statistics in a net that cannot be traced: they depend on the weights
             in a way the net's own batch norm does not differentiate.
         """
+        batch = self._given(batch)
         if self.quick:
             return self.functions[0](_Remembering(self._outputs(state, False)), batch)
         if self.batch_norm == "recalibrated" and self.plain.norms:
@@ -145,50 +154,66 @@ class Forward:
             "training=True, augmentation, sampling, shuffling)"
         )
 
+    def _given(self, batch: tuple) -> tuple:
+        return mapped(torch.clone, batch) if self.guarded else batch
+
     def _outputs(self, state: Mapping[str, Tensor], folded: bool) -> Callable:
         if self.batch_norm == "batch":
-            return lambda *inputs: self.measured(Measuring(state), *inputs)
+            return partial(self.measured, Measuring(state))
         if self.batch_norm == "recalibrated" and self.plain.norms:
             measuring = Measuring(state)
             self.measured(measuring, self.calibration)
             state = ChainMap(measuring.statistics, state)
-        state = state if folded else Folded(state, self.folded)
-        return lambda *inputs: self.folded(state, *inputs)
+        return partial(self.folded, state if folded else Folded(state, self.folded))
 
     def _calibrated(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if self.batch_norm != "recalibrated" or not self.plain.norms:
             return state
         return self.plain.recalibrated(state, self.calibration)
 
-    def _traced(self, model: nn.Module) -> tuple[bool, str]:
+    def _writes_inputs(self, state: Mapping[str, Tensor]) -> tuple[bool, bool]:
+        """Return whether a batch is written to, and whether two evaluations agree."""
+        few, seen = mapped(torch.clone, _few(self.batches[0])), []
+        mapped(lambda tensor: seen.append(tensor) or tensor, few)
+        before = [tensor._version for tensor in seen]
+        try:
+            with torch.no_grad():
+                value = total(self.plain.values(state, few, self.functions, False)[0], few)[0]
+                again = self._value(state)
+        except Exception:  # too few samples for this net, perhaps: copies are sure, and cheap
+            return True, True
+        return [tensor._version for tensor in seen] != before, _close(value, again, 1e-6)
+
+    def _value(self, state: Mapping[str, Tensor], measuring: bool = False) -> Tensor:
+        few = mapped(torch.clone, _few(self.batches[0]))
+        return total(self.plain.values(state, few, self.functions[:1], measuring)[0], few)[0]
+
+    def _traced(self, model: nn.Module, start: Mapping[str, Tensor]) -> tuple[bool, str]:
         """Trace the model and compare; whatever goes wrong means the slow, sure way."""
-        few = _few(self.batches[0])
-        start = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         try:
             self.folded = Network(model, fold=True)
             self.measured = Network(model, fold=False)
-            for factor in (1.0, 1.01):
-                state = {
-                    **start,
-                    **{k: factor * w for k, w in model.named_parameters()},
-                }
-                self._compare(state, few)
+            for state in (start, _shaken(start)):
+                before = [tensor._version for tensor in state.values()]
+                self._compare(state)
+                if [tensor._version for tensor in state.values()] != before:
+                    raise ValueError("the net writes to its own buffers")
         except Exception as problem:  # a tracer may raise anything; the reason is kept and shown
             return False, f"{type(problem).__name__}: {problem}".splitlines()[0]
         return True, ""
 
-    def _compare(self, state: Mapping[str, Tensor], batch: tuple) -> None:
-        kinds = {False: lambda *x: self.folded(Folded(state, self.folded), *x)}
-        kinds[True] = lambda *x: self.measured(Measuring(state), *x)
+    def _compare(self, state: Mapping[str, Tensor]) -> None:
+        networks = {False: partial(self.folded, Folded(state, self.folded))}
+        if self.plain.norms and self.batch_norm in ("batch", "recalibrated"):
+            networks[True] = partial(self.measured, Measuring(state))
         exact = next(iter(state.values())).dtype == torch.float64
-        for measuring in (False, True) if self.plain.norms else (False,):
+        for measuring, network in networks.items():
+            batch = mapped(torch.clone, _few(self.batches[0]))
             with torch.no_grad():
-                model = _Remembering(kinds[measuring])
-                ours = next(iter([total(f(model, batch), batch)[0] for f in self.functions]))
-                theirs = self.plain.values(state, batch, self.functions[:1], measuring)[0]
-            theirs = total(theirs, batch)[0]
-            close = torch.isclose(ours, theirs, rtol=1e-8 if exact else 1e-3, equal_nan=True)
-            if not bool(close):
+                values = [function(_Remembering(network), batch) for function in self.functions]
+                ours = total(values[0], batch)[0]
+                theirs = self._value(state, measuring)
+            if not _close(ours, theirs, 1e-8 if exact else 1e-3):
                 raise ValueError(f"the traced net gives {float(ours)}, the net {float(theirs)}")
 
 
@@ -217,7 +242,9 @@ class _Remembering:
         self._inputs: tuple = ()
         self._outputs: object = None
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs, **named):
+        if named:
+            return self._model(*inputs, **named)
         known = len(inputs) == len(self._inputs) > 0
         if not known or any(a is not b for a, b in zip(inputs, self._inputs, strict=True)):
             self._outputs = self._model(*inputs)
@@ -255,17 +282,17 @@ class _Plain(nn.Module):
         return {**state, **self._called(state, (inputs, None), True)[1]}
 
     def _called(self, state: Mapping, args: tuple, measuring: bool) -> tuple[object, dict]:
-        copies = {}
-        if measuring:  # batch norm in train mode writes its statistics: let it write into copies
-            copies = {name: state[name].clone() for name, _ in self.model.named_buffers()}
+        # what a net writes to its buffers, as batch norm in train mode does, goes into copies
+        copies = {name: state[name].clone() for name, _ in self.model.named_buffers()}
         own = {f"model.{name}": tensor for name, tensor in {**state, **copies}.items()}
-        for norm in self.norms:
-            norm.training = measuring
-        try:
-            return functional_call(self, own, args), copies
-        finally:
+        with ONE_AT_A_TIME:
             for norm in self.norms:
-                norm.training = False
+                norm.training = measuring
+            try:
+                return functional_call(self, own, args), copies
+            finally:
+                for norm in self.norms:
+                    norm.training = False
 
 
 class _Sharing(_Remembering):
@@ -280,17 +307,31 @@ def _summed(parts: Sequence[Sequence], batches: Sequence[tuple]) -> tuple[Tensor
     sums, counts = [], []
     for values in zip(*parts, strict=True):
         pairs = [total(value, batch) for value, batch in zip(values, batches, strict=True)]
-        sums.append(torch.stack([_wide(s) for s, _ in pairs]).sum())
-        counts.append(torch.stack([_wide(torch.as_tensor(c)) for _, c in pairs]).sum())
+        sums.append(torch.stack([wide(s.reshape(())) for s, _ in pairs]).sum())
+        counts.append(torch.stack([wide(torch.as_tensor(c).reshape(())) for _, c in pairs]).sum())
     counts = [count.to(sums[0].device) for count in counts]
     return torch.stack(sums), torch.stack(counts)
 
 
-def _wide(value: Tensor) -> Tensor:
-    return value.to(torch.float32 if value.device.type == "mps" else torch.float64).reshape(())
+def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    return bool(torch.isclose(wide(a), wide(b), rtol=tolerance, atol=0.0, equal_nan=True))
 
 
-def _few(batch: tuple, n: int = 16) -> tuple:
-    if all(isinstance(part, Tensor) for part in batch):
-        return tuple(part[:n] for part in batch)
-    return batch
+def _shaken(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state in which every tensor differs: a trace that froze one of them shows."""
+    factors = [1 + 0.05 * math.sin(i + 1) for i in range(len(state))]
+    return {
+        name: factor * tensor if tensor.is_floating_point() else tensor.clone()
+        for factor, (name, tensor) in zip(factors, state.items(), strict=True)
+    }
+
+
+def _few(batch: tuple, n: int = 8) -> tuple:
+    """Return the first samples of a batch: of each part that has an entry per sample."""
+    length = batch_length(batch)
+
+    def per_sample(part: object) -> bool:
+        whole = isinstance(part, list) or (isinstance(part, Tensor) and part.ndim > 0)
+        return whole and len(part) == length
+
+    return tuple(part[:n] if per_sample(part) else part for part in batch)

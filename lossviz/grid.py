@@ -10,19 +10,19 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from lossviz.directions import Direction
 from lossviz.journal import Journal, refuse_other
 from lossviz.objective import Objective
+from lossviz.provenance import provenance, specification
 from lossviz.remote import remote_parts
-from lossviz.storage import check_writable, fingerprint
+from lossviz.storage import check_writable
 from lossviz.surface import Surface
-from lossviz.version import __version__
 
 __all__ = ["Grid", "sample_grid"]
 
@@ -92,11 +92,15 @@ class Grid:
         shape = tuple(len(axis) for axis in self.axes)
         self.values = {name: np.full(shape, np.nan) for name in names}
         self.done = np.zeros(shape, bool)
-        self.seconds, self.interrupted = 0.0, False
+        self.stored = {name: np.full(shape, np.nan) for name in names}  # by an earlier sitting
+        self.found = np.zeros(shape, bool)
+        self.seconds, self.interrupted, self.changed = 0.0, False, False
         start = time.perf_counter()
         self.center = objective.check_repeatable()
         self.seconds_per_point = (time.perf_counter() - start) / 2
-        self.spec = self._spec(settings or {})
+        settings = {**(settings or {}), "quantities": list(names)}
+        self.spec = specification(objective, self.directions, self.axes, self.center, settings)
+        self.origin = provenance(objective, self.directions, self.spec)
         self.journal: Journal | None = None
         if self.path is not None:
             self._resume()
@@ -141,14 +145,16 @@ class Grid:
         progress
             Show a bar where it takes over a second.
         """
+        self._recall(indices)
         pending = indices[~self.done.ravel()[indices]]
         start = time.perf_counter()
-        quick = len(pending) * self.seconds_per_point < QUICK_SECONDS
-        title = " × ".join(map(str, self.done.shape)) + " points"
-        parts = self.parts(pending)
-        with tqdm(
-            total=len(pending), desc=title, leave=False, disable=quick or not progress
-        ) as bar:
+        seconds = len(pending) * self.seconds_per_point
+        title = f"{' × '.join(map(str, self.done.shape))} points, about {_duration(seconds)}"
+        hidden = seconds < QUICK_SECONDS or not progress
+        with (
+            tqdm(total=len(pending), desc=title, leave=False, disable=hidden) as bar,
+            closing(self.parts(pending)) as parts,
+        ):
             try:
                 for part, values in parts:
                     self._note(part, values)
@@ -159,6 +165,13 @@ class Grid:
         if self.interrupted:
             kept = "the same call goes on from there" if self.path else "`done` says which"
             print(f"Interrupted: {self.done.sum()} of {self.done.size} points are there; {kept}.")
+
+    def _recall(self, indices: np.ndarray) -> None:
+        """Take from an earlier sitting what it computed, in the order of a single one."""
+        where = indices[self.found.ravel()[indices]]
+        for name, array in self.values.items():
+            array.ravel()[where] = self.stored[name].ravel()[where]
+        self.done.ravel()[where] = True
 
     def parts(self, indices: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
         """Yield (flat indices, values) part by part: what every caller shares.
@@ -181,7 +194,7 @@ class Grid:
             for tile in tiles:
                 yield tile, self.evaluate(self.coefficients(tile))
         else:
-            key = fingerprint(self.spec)
+            key = self.origin["fingerprint"]
             job = (self.objective, self.directions)
             jobs = [(tile, self.coefficients(tile)) for tile in tiles]
             yield from remote_parts(self.executor, key, job, jobs, self.evaluate)
@@ -195,6 +208,7 @@ class Grid:
         for name, array in self.values.items():
             array.ravel()[indices] = values[name]
         self.done.ravel()[indices] = True
+        self.changed = True
         if self.journal is not None:
             self._kept(lambda: self.journal.add(indices, values))
 
@@ -203,6 +217,9 @@ class Grid:
         try:
             write()
         except OSError as problem:
+            if problem.errno is None:  # said in a sentence already
+                problem.surface = self.surface()
+                raise
             told = OSError(
                 problem.errno,
                 f"{self.path.name!r} cannot be written ({problem.strerror or problem}): make room "
@@ -220,9 +237,9 @@ class Grid:
         OSError
             If it cannot be written; the error's ``surface`` holds what was computed.
         """
-        if self.path is not None and self.journal is not None:
+        if self.path is not None and (self.changed or not self.path.exists()):
             self._kept(lambda: self.surface().save(self.path))
-            self.close(remove=True)
+        self.close(remove=True)
 
     def close(self, *, remove: bool = False) -> None:
         """Close the journal.
@@ -249,44 +266,44 @@ class Grid:
 
     def _resume(self) -> None:
         if self.path.exists():
-            stored = Surface.load(self.path)
-            refuse_other(self.path, stored.meta.get("spec", {}), self.spec)
-            self.values, self.done = stored.values, stored.done
-            self.seconds = float(stored.meta.get("seconds", 0.0))
-            return
-        self.journal = Journal(self.path, self.spec)
+            self._take_file()
+            if self.found.all() and not os.path.exists(f"{self.path}.journal"):
+                return
+        self._kept(self._open_journal)
         for indices, values in self.journal.entries():
-            if indices.size and 0 <= indices.min() and indices.max() < self.done.size:
-                for name, array in self.values.items():
-                    array.ravel()[indices] = values[name]
-                self.done.ravel()[indices] = True
+            if indices.size and indices.max() < self.found.size and set(values) == set(self.values):
+                self._found(indices, values)
 
-    def _spec(self, settings: Mapping[str, object]) -> dict:
-        described = {k: v for k, v in self.objective.description.items() if k != "device"}
-        spec = {**described, **self.objective.prints, **settings}
-        for i, (axis, direction) in enumerate(zip(self.axes, self.directions, strict=True)):
-            spec[f"axis {i}"] = [axis[0], axis[-1], len(axis)]
-            spec[f"direction {i}"] = f"{direction.label} ({_print(direction)})"
-        return {**spec, "quantities": list(self.values)}
+    def _take_file(self) -> None:
+        surface = Surface.load(self.path)
+        spec = surface.meta.get("spec")
+        refuse_other(self.path, spec if isinstance(spec, dict) else {}, self.spec)
+        if surface.shape != self.done.shape or set(surface.values) != set(self.values):
+            raise ValueError(
+                f"{str(self.path)!r} holds another grid than it says: delete it, or name another."
+            )
+        done = np.flatnonzero(surface.done)
+        self._found(done, {name: array.ravel()[done] for name, array in surface.values.items()})
+        seconds = surface.meta.get("seconds")
+        self.seconds = seconds if isinstance(seconds, float) else 0.0
+
+    def _found(self, indices: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        for name, array in self.stored.items():
+            array.ravel()[indices] = values[name]
+        self.found.ravel()[indices] = True
+
+    def _open_journal(self) -> None:
+        self.journal = Journal(self.path, self.spec)
 
     def _meta(self) -> dict:
-        first, *others = self.directions
         loss = self.values["loss"][self.done]
         return {
-            **self.objective.description,
-            "directions": [
-                {"label": d.label, "scale": d.scale, "recipe": d.recipe} for d in self.directions
-            ],
+            **self.origin,
             "center": self.center,
-            "cosine": _cosine(first, others[0]) if others else None,
             "non_finite": int((~np.isfinite(loss)).sum()),
             "predicted": int((~self.done & ~np.isnan(self.values["loss"])).sum()),
             "interrupted": self.interrupted,
             "seconds": round(self.seconds, 3),
-            "fingerprint": fingerprint(self.spec),
-            "spec": self.spec,
-            "lossviz": __version__,
-            "torch": torch.__version__,
         }
 
 
@@ -300,7 +317,7 @@ def sample_grid(
     progress: bool = True,
     **options: object,
 ) -> Surface:
-    """Return any quantities sampled on a grid: resumable, with progress, point by point in row order.
+    """Return any quantities sampled on a grid: resumable, with progress, in row order.
 
     Parameters
     ----------
@@ -326,10 +343,8 @@ def _as_direction(direction: Mapping[str, Tensor]) -> Direction:
     return Direction(direction, label="given", recipe={"kind": "given"})
 
 
-def _print(direction: Direction) -> str:
-    return fingerprint(dict(direction), dict(direction.buffers))
-
-
-def _cosine(u: Direction, v: Direction) -> float | None:
-    norms = u.norm() * v.norm()
-    return u.dot(v) / norms if norms > 0 and math.isfinite(norms) else None
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"

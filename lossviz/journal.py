@@ -1,12 +1,14 @@
 """A journal beside a file under way: what is computed survives a kill at any moment.
 
 The first line says what is being computed; each further line holds some finished points. A last
-line that was cut off is dropped. When all points are there, the file is written and the journal goes.
+line that was cut off is dropped. When all points are there, the file is written, the journal goes.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +25,8 @@ except ImportError:  # Windows, where an open file is locked by itself
 
 __all__ = ["Journal", "refuse_other"]
 
+SAME_NUMBER = 1e-3  # a number measured again on another machine differs in the last digits
+
 
 def refuse_other(path: Path, found: Mapping, wanted: Mapping) -> None:
     """Refuse to go on with a file of another computation, naming what differs.
@@ -34,14 +38,14 @@ def refuse_other(path: Path, found: Mapping, wanted: Mapping) -> None:
     found
         What the file says it holds.
     wanted
-        What is asked for now.
+        What is asked for now; a number may differ by a thousandth.
 
     Raises
     ------
     ValueError
         If the two differ.
     """
-    keys = [k for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
+    keys = [k for k in {**found, **wanted} if not _same(found.get(k), wanted.get(k))]
     if keys:
         said = "; ".join(
             f"{k}: {_short(found.get(k))} there, {_short(wanted.get(k))} here" for k in keys
@@ -51,21 +55,16 @@ def refuse_other(path: Path, found: Mapping, wanted: Mapping) -> None:
         )
 
 
+def _same(found: object, wanted: object) -> bool:
+    if isinstance(found, float) and isinstance(wanted, float):
+        close = math.isclose(found, wanted, rel_tol=SAME_NUMBER)
+        return close or (math.isnan(found) and math.isnan(wanted))
+    return found == wanted
+
+
 def _short(value: object) -> str:
-    text = json.dumps(value)
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _lock(stream, path: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        stream.close()
-        raise RuntimeError(
-            f"{str(path)!r} is being written by another process: wait for it, or give another path."
-        ) from problem
 
 
 class Journal:
@@ -82,6 +81,8 @@ class Journal:
     ------
     ValueError
         If there is a journal of another computation, or something that is no journal.
+    RuntimeError
+        If another process is writing it.
     OSError
         If it cannot be written.
     """
@@ -89,15 +90,18 @@ class Journal:
     def __init__(self, path: str | os.PathLike, spec: Mapping[str, object]):
         self.path = check_writable(Path(f"{path}.journal"))
         self.spec = json.loads(json.dumps(spec))
-        whole = self._recover() if self.path.exists() else 0
-        mode = "r+b" if self.path.exists() else "w+b"
-        self._stream = open(self.path, mode, buffering=0)  # noqa: SIM115 (closed by `close`)
-        _lock(self._stream, self.path)
-        self._stream.truncate(whole)
-        self._stream.seek(whole)
-        self._synced = time.monotonic()
-        if whole == 0:
-            self._append({"journal": "lossviz", "spec": self.spec})
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        self._stream = os.fdopen(os.open(self.path, flags, 0o666), "r+b", buffering=0)
+        try:
+            _lock(self._stream, self.path)
+            self._size = self._recover()
+            self._stream.truncate(self._size)
+            self._synced = time.monotonic()
+            if self._size == 0:
+                self._append({"journal": "lossviz", "spec": self.spec})
+        except BaseException:
+            self._stream.close()
+            raise
 
     def _recover(self) -> int:
         """Return how many bytes of the journal are whole lines; refuse a foreign file."""
@@ -110,7 +114,7 @@ class Journal:
             found = head["spec"] if head["journal"] == "lossviz" else None
             if not isinstance(found, dict):
                 raise TypeError
-        except (ValueError, KeyError, TypeError) as problem:
+        except (ValueError, KeyError, TypeError, RecursionError) as problem:
             raise ValueError(
                 f"{str(self.path)!r} is not a journal of lossviz: give another path, or delete it."
             ) from problem
@@ -118,7 +122,7 @@ class Journal:
         return whole
 
     def entries(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Yield (flat indices, name → values) of each finished part.
+        """Yield (flat indices, name → values) of each finished part; damaged lines are left out.
 
         Yields
         ------
@@ -128,12 +132,13 @@ class Journal:
         for line in self.path.read_bytes().split(b"\n")[1:]:
             try:
                 entry = json.loads(line)
-                indices = np.asarray(entry["i"], dtype=np.int64)
-                values = {k: np.asarray(v, dtype=np.float64) for k, v in entry["v"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError):
+                indices, values = entry["i"], entry["v"]
+                whole = _is_whole(indices, values)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue  # a damaged line costs its points only
-            if all(array.shape == indices.shape for array in values.values()):
-                yield indices, values
+            if whole:
+                arrays = {k: np.array(v, dtype=np.float64) for k, v in values.items()}
+                yield np.array(indices, dtype=np.int64), arrays
 
     def add(self, indices: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         """Append finished points.
@@ -148,16 +153,25 @@ class Journal:
         Raises
         ------
         OSError
-            If the disk is full.
+            If the disk is full; what was there before stays whole.
         """
-        lists = {name: np.asarray(array).tolist() for name, array in values.items()}
+        lists = {name: np.asarray(array, np.float64).tolist() for name, array in values.items()}
         self._append({"i": np.asarray(indices).tolist(), "v": lists})
 
     def _append(self, entry: Mapping) -> None:
-        self._stream.write(json.dumps(entry).encode() + b"\n")
-        if time.monotonic() - self._synced > 1.0:
-            os.fsync(self._stream.fileno())
-            self._synced = time.monotonic()
+        line = json.dumps(entry).encode() + b"\n"
+        self._stream.seek(self._size)
+        try:
+            written = 0
+            while written < len(line):  # a disk that fills up takes a part without complaint
+                written += self._stream.write(line[written:])
+            if time.monotonic() - self._synced > 1.0:
+                os.fsync(self._stream.fileno())
+                self._synced = time.monotonic()
+        except OSError:
+            self._stream.truncate(self._size)
+            raise
+        self._size += len(line)
 
     def close(self, *, remove: bool = False) -> None:
         """Close the file, and delete it where everything is written elsewhere.
@@ -167,6 +181,29 @@ class Journal:
         remove
             Whether to delete it.
         """
-        self._stream.close()
+        if fcntl is None or not remove:  # Windows deletes no open file
+            self._stream.close()
         if remove:
             self.path.unlink(missing_ok=True)
+        self._stream.close()
+
+
+def _lock(stream, path: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        if problem.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            return  # a file system without locks: one writer is then up to the user
+        raise RuntimeError(
+            f"{str(path)!r} is being written by another process: wait for it, or give another path."
+        ) from problem
+
+
+def _is_whole(indices: list, values: dict) -> bool:
+    """Whether an entry holds places ≥ 0 in int64, and as many numbers of every quantity."""
+    places = all(type(i) is int and 0 <= i < 2**62 for i in indices)
+    return places and all(
+        len(v) == len(indices) and all(type(x) is float for x in v) for v in values.values()
+    )

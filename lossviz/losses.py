@@ -12,7 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["accuracy", "batch_length", "cross_entropy", "squared_error", "total"]
+__all__ = [
+    "accuracy",
+    "batch_length",
+    "check_classes",
+    "cross_entropy",
+    "squared_error",
+    "total",
+    "wide",
+]
 
 
 def cross_entropy(model: Callable, batch: tuple) -> Tensor:
@@ -99,12 +107,74 @@ def total(value: object, batch: tuple) -> tuple[Tensor, Tensor | float]:
     TypeError
         If the value is neither.
     """
-    if isinstance(value, (tuple, list)) and len(value) == 2:
+    if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], Tensor):
         return value[0], value[1]
     if isinstance(value, Tensor) and value.numel() == 1:
         count = batch_length(batch)
-        return value.reshape(()) * count, float(count)
+        return wide(value.reshape(())) * count, float(count)  # half precision would overflow
     raise TypeError(
         f"a loss or metric returns a scalar tensor (the mean over the batch) or a pair (sum, "
-        f"count); got {type(value).__name__}: reduce it, for example with .mean()."
+        f"count); got {_kind(value)}: reduce it, for example with .mean()."
     )
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def wide(value: Tensor) -> Tensor:
+    """Return ``value`` in float64 (float32 on devices that have no float64): what sums are kept in.
+
+    Parameters
+    ----------
+    value
+        Any tensor.
+
+    Returns
+    -------
+    Tensor
+        Differentiable.
+    """
+    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)
+
+
+def check_classes(model: Callable, inputs: Tensor, targets: Tensor) -> None:
+    """Refuse targets that cross entropy cannot take from this net.
+
+    Parameters
+    ----------
+    model
+        Inputs to scores ``[N, classes, …]``.
+    inputs
+        ``[N, …]``.
+    targets
+        Class numbers ``[N, …]``.
+
+    Raises
+    ------
+    TypeError
+        If they are not int64.
+    ValueError
+        If they are out of range, or not shaped like the scores without their classes.
+    """
+    if targets.dtype != torch.int64:
+        raise TypeError(
+            f"cross entropy takes int64 targets (classes); got {targets.dtype}: give "
+            f"targets.long(), or loss=lv.losses.squared_error."
+        )
+    with torch.no_grad():
+        scores = model(inputs[:2].clone())
+    shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
+    if len(shape) < 2 or shape[2:] != tuple(targets.shape[1:]):
+        raise ValueError(
+            f"cross entropy takes scores [N, classes] and targets [N]; got {_kind(scores)} and "
+            f"targets of shape {tuple(targets.shape)}: give a loss= that fits them."
+        )
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= shape[1]:
+        raise ValueError(
+            f"targets must lie in 0 … {shape[1] - 1} for a net of {shape[1]} outputs; got "
+            f"{low} … {high}: give the net as many classes as the data has."
+        )

@@ -8,17 +8,20 @@ and is folded into the convolution or linear layer before it, which halves the w
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-__all__ = ["NORM_PARTS", "Folded", "Network", "norm_scale"]
+__all__ = ["NORM_PARTS", "ONE_AT_A_TIME", "Folded", "Network", "norm_scale"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CONVOLVE = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+ONE_AT_A_TIME = threading.RLock()  # while a module's own tensors are exchanged, no other thread may
 
 
 class Network:
@@ -32,6 +35,12 @@ class Network:
         Fold batch normalization into the layer before it. The state must then offer the names
         ``"<layer>.folded_weight"`` and ``"<layer>.folded_bias"`` too: see :class:`Folded`.
 
+    Attributes
+    ----------
+    reads : set[str]
+        The names it looks up under their own name: a folded weight is not among them, unless it
+        is tied to another layer's.
+
     Raises
     ------
     Exception
@@ -39,19 +48,18 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, *, fold: bool):
-        self.model, self.fold = model, fold
         self.names = _canonical_names(model)
         self.modules = dict(model.named_modules())
-        traced = fx.symbolic_trace(model)
+        if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
+            raise ValueError("a layer has hooks, which a trace would lose")
+        traced = fx.GraphModule(model, _Tracer().trace(model))
         self.folds = _pairs(traced, self.modules) if fold else {}
+        self.reads: set[str] = set()
         self._run = self._rewritten(model, traced)
 
-    def __call__(self, state: Mapping[str, Tensor], *inputs: Tensor):
+    def __call__(self, state: Mapping[str, Tensor], *inputs: Tensor, **named: Tensor):
         """Return the model's outputs with its weights and buffers taken from ``state``."""
-        return self._run(state, *inputs)
-
-    def __reduce__(self):
-        return _traced_again, (self.model, self.fold)  # a rewritten graph does not travel
+        return self._run(state, *inputs, **named)
 
     def _rewritten(self, model: nn.Module, traced: fx.GraphModule) -> fx.GraphModule:
         graph, made = fx.Graph(), {}
@@ -60,7 +68,7 @@ class Network:
         for node in traced.graph.nodes:
             if node.op == "call_module" and node.target in skipped:
                 made[node] = made[node.args[0]]
-            elif self._is_relu(node) and self._is_fresh(node.args[0]):
+            elif self._is_relu(node) and self._is_fresh(node.args):
                 made[node] = graph.call_function(F.relu_, (made[node.args[0]],))
             elif node.op == "call_module":
                 made[node] = self._layer(graph, state, node, lambda n: made[n])
@@ -75,16 +83,17 @@ class Network:
             return type(self.modules[node.target]) is nn.ReLU
         return node.op == "call_function" and node.target in (F.relu, torch.relu)
 
-    def _is_fresh(self, node: fx.Node) -> bool:
-        """Whether ``node`` makes a new tensor that nothing else reads: it may be overwritten."""
-        if len(node.users) > 1:
+    def _is_fresh(self, args: tuple) -> bool:
+        """Whether a new tensor that nothing else reads is given: it may be overwritten."""
+        if not args or not isinstance(args[0], fx.Node) or len(args[0].users) > 1:
             return False
+        node = args[0]
         if node.op == "call_module":
             return isinstance(self.modules[node.target], (*CONVOLUTIONS, *BATCH_NORMS, nn.Linear))
         return node.op == "call_function" and node.target in (operator.add, torch.add)
 
-    @staticmethod
-    def _lookup(graph: fx.Graph, state: fx.Node, name: str) -> fx.Node:
+    def _lookup(self, graph: fx.Graph, state: fx.Node, name: str) -> fx.Node:
+        self.reads.add(name)
         return graph.call_function(operator.getitem, (state, name))
 
     def _layer(self, graph: fx.Graph, state: fx.Node, node: fx.Node, of: Callable) -> fx.Node:
@@ -95,7 +104,8 @@ class Network:
             return graph.call_module(name, args, kwargs)
         if isinstance(module, BATCH_NORMS) and len(args) == 1:
             own = tuple(self.names.get(f"{name}.{part}") for part in NORM_PARTS)
-            return graph.call_function(_batch_norm, (args[0], state, name, own, module.eps))
+            self.reads.update(part for part in own if part)
+            return graph.call_function(_batch_norm, (args[0], state, own, module.eps))
         if name in self.folds or _is_plain(module):
             weight = f"{name}.folded_weight" if name in self.folds else self.names[f"{name}.weight"]
             bias = f"{name}.folded_bias" if name in self.folds else self.names.get(f"{name}.bias")
@@ -106,16 +116,16 @@ class Network:
             rest = (module.stride, module.padding, module.dilation, module.groups)
             return graph.call_function(CONVOLVE[type(module)], (args[0], weight, bias, *rest))
         owned = {k: self.names[f"{name}.{k}"] for k in _tensor_names(module)}
+        self.reads.update(owned.values())
         graph_args = (state, tuple(owned.items()), args, kwargs)
         holder = graph.get_attr(name)
         return graph.call_function(_call_with, (holder, *graph_args))
 
 
-def _traced_again(model: nn.Module, fold: bool) -> Network:
-    return Network(model, fold=fold)
+class _Tracer(fx.Tracer):
+    """A tracer that sees buffers too: what is computed from them alone would else be frozen."""
 
-
-NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+    proxy_buffer_attributes = True
 
 
 def _is_plain(module: nn.Module) -> bool:
@@ -155,7 +165,7 @@ def _pairs(traced: fx.GraphModule, modules: Mapping[str, nn.Module]) -> dict[str
     return pairs
 
 
-def _batch_norm(x: Tensor, state, name: str, own: tuple, eps: float) -> Tensor:
+def _batch_norm(x: Tensor, state: Mapping, own: tuple, eps: float) -> Tensor:
     """Normalize by the statistics the state asks for: its own, or those of ``x``."""
     weight, bias, mean, var = (part and state[part] for part in own)
     collect = getattr(state, "statistics", None)
@@ -169,10 +179,11 @@ def _batch_norm(x: Tensor, state, name: str, own: tuple, eps: float) -> Tensor:
     return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
 
 
-def _call_with(module: nn.Module, state, owned: tuple, args: tuple, kwargs: dict):
+def _call_with(module: nn.Module, state: Mapping, owned: tuple, args: tuple, kwargs: dict):
     """Call a layer of any kind with its tensors taken from the state."""
     tensors = {own: state[name] for own, name in owned}
-    return torch.func.functional_call(module, tensors, args, kwargs)
+    with ONE_AT_A_TIME:
+        return torch.func.functional_call(module, tensors, args, kwargs)
 
 
 def norm_scale(state: Mapping[str, Tensor], norm: nn.Module, own: tuple) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lossviz.directions import Direction, check_same
+from lossviz.directions import Direction, check_present, check_same
 
 __all__ = ["output_axis", "random_direction"]
 
@@ -47,7 +47,7 @@ def random_direction(
         Which direction; the same seed gives the same direction.
     normalize
         ``"filter"``: each filter gets the norm of the model's own (Li et al. 2018, sec. 4);
-        ``"layer"``: each tensor does; ``"weights"``: noise times \\|θ\\|, entry by entry;
+        ``"layer"``: each tensor does; ``"weights"``: noise times the size of each weight;
         ``None``: raw noise. A filter whose weights are all zero gets a zero direction.
     one_dim
         What parameters with at most one dimension (biases, batch-norm scale and shift) get:
@@ -80,11 +80,13 @@ def random_direction(
     _check_choices(seed, normalize, one_dim)
     axes = _output_axes(model)
     own = dict(model.named_parameters())
+    check_present(own)
     weights = own if weights is None else weights
     check_same(own, weights)
     tensors, rules = {}, {}
-    for name, weight in weights.items():
-        tensors[name], rules[name] = _draw(name, weight.detach(), seed, normalize, one_dim, axes)
+    for name in own:
+        weight = weights[name].detach()
+        tensors[name], rules[name] = _draw(name, weight, seed, normalize, one_dim, axes)
     recipe = {
         "kind": "random",
         "seed": int(seed),
@@ -120,32 +122,38 @@ def _draw(
     one_dim: str,
     axes: Mapping[str, tuple[int, int]],
 ) -> tuple[Tensor, str]:
-    if not bool(torch.isfinite(weight).all()):
-        raise ValueError(
-            f"{name!r} holds weights that are not finite, so no scale can be taken from it: "
-            f"train again with a smaller learning rate."
-        )
+    _check_finite(name, weight)
     if weight.ndim <= 1 and one_dim == "zero":
         return torch.zeros_like(weight), "zero (one dimension)"
-    noise = torch.randn(weight.shape, generator=_generator(seed, name)).double()
+    noise = torch.randn(
+        weight.shape, generator=_generator(seed, name), dtype=torch.float32, device="cpu"
+    ).double()
     target = weight.cpu().double()
     axis, groups = axes.get(name, (0, 1))
     if normalize is None:
         rule = "raw noise"
     elif normalize == "weights":
-        noise, rule = noise * target.abs(), "noise × |weight|"
+        noise, rule = noise.mul_(target.abs()), "noise × |weight|"
     elif normalize == "layer" or weight.ndim <= 1:
-        noise, rule = noise * _ratio(target.norm(), noise.norm()), "norm of the layer"
+        noise, rule = noise.mul_(_ratio(target.norm(), noise.norm())), "norm of the layer"
     else:
         ratio = _ratio(_filter_norms(target, axis, groups), _filter_norms(noise, axis, groups))
-        noise = noise * ratio
+        noise = noise.mul_(ratio)
         rule = f"norm of each filter (axis {axis}{f', {groups} groups' if groups > 1 else ''})"
-    return noise.to(weight.device, weight.dtype), rule
+    return noise.to(weight.dtype).to(weight.device), rule
+
+
+def _check_finite(name: str, weight: Tensor) -> None:
+    if not bool(torch.isfinite(weight).all()):
+        raise ValueError(
+            f"{name!r} holds weights that are not finite, so no scale can be taken from it: "
+            f"train again with a smaller learning rate."
+        )
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
     digest = hashlib.sha256(f"{int(seed)} {name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def _ratio(wanted: Tensor, present: Tensor) -> Tensor:

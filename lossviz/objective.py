@@ -1,13 +1,13 @@
 """The objective: weights ↦ mean loss over fixed samples.
 
 The same samples in the same order at every point, no augmentation, no dropout, no shuffling: a
-deterministic function. It works on its own copy of the model and never touches the one it was given.
+deterministic function. It works on a copy of the model and never touches the one it was given.
 """
 
 from __future__ import annotations
 
-import copy
 import math
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from lossviz.directions import check_same
 from lossviz.forward import Forward
-from lossviz.losses import accuracy, batch_length, cross_entropy, total
-from lossviz.samples import as_batches, as_tensors, largest_activation
+from lossviz.losses import accuracy, batch_length, check_classes, cross_entropy, total
+from lossviz.samples import as_batches, as_tensors, largest_activation, mapped
+from lossviz.snapshot import has_norm, snapshot
 from lossviz.storage import fingerprint
 
 __all__ = ["Objective"]
@@ -87,34 +88,45 @@ class Objective:
         device: torch.device | str | None = None,
         calibration: object = None,
     ):
-        _check_model(model, batch_norm, loss)
-        copied = copy.deepcopy(model).eval().requires_grad_(False)
-        first = next(iter(copied.parameters()))
-        self.device = torch.device(device) if device is not None else first.device
-        self.model = copied.to(self.device)
+        _check_choices(batch_norm, loss)
+        self.model = snapshot(model, device)
+        first = next(iter(self.model.parameters()))
+        self.device, self.dtype = first.device, first.dtype
         self.loss, self.batch_norm = loss, batch_norm
         if metrics is None:
             metrics = {"accuracy": accuracy} if loss is cross_entropy else {}
         self.metrics = dict(metrics)
-        self.weights = {k: v.detach() for k, v in self.model.named_parameters()}
-        self.buffers = {k: v.detach() for k, v in self.model.named_buffers()}
-        self.dtype = first.dtype
         self.batches = self._batches(data, batch_size)
         self.n_samples = sum(batch_length(batch) for batch in self.batches)
         self.data_name = str(getattr(data, "name", None) or "data")
-        functions = (loss, *self.metrics.values())
-        held = self._calibration(calibration) if batch_norm == "recalibrated" else None
-        self.forward = Forward(self.model, functions, self.batches, batch_norm, held)
+        self.calibration = self._calibration(calibration) if batch_norm == "recalibrated" else None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.weights = {k: v.detach() for k, v in self.model.named_parameters()}
+        self.buffers = {k: v.detach() for k, v in self.model.named_buffers()}
+        functions = (self.loss, *self.metrics.values())
+        self.forward = Forward(
+            self.model, functions, self.batches, self.batch_norm, self.calibration
+        )
+
+    def __getstate__(self) -> dict:
+        """Return what travels to a worker: no view, which would take its whole storage along."""
+        made = ("weights", "buffers", "forward")
+        kept = {k: v for k, v in self.__dict__.items() if k not in made}
+        return {**kept, **{k: mapped(torch.clone, kept[k]) for k in ("batches", "calibration")}}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     def _batches(self, data: object, batch_size: int | None) -> list[tuple]:
         if isinstance(data, list):
             batches = as_batches(data, self.device, self.dtype)
         else:
-            inputs, targets = as_tensors(data, self.device, self.dtype)
+            inputs, _ = as_tensors(data, self.device, self.dtype)
             each = largest_activation(self.model, inputs)
-            if self.loss is cross_entropy:
-                _check_targets(self.model, inputs, targets)
-            if self.batch_norm == "batch":
+            if self.batch_norm == "batch" or has_norm(self.model, tracked=False):
                 batch_size = len(inputs)
             batches = as_batches(
                 data, self.device, self.dtype, batch_size=batch_size, sample_bytes=each
@@ -124,6 +136,8 @@ class Objective:
                 f"batch_norm='batch' takes the statistics of all samples in one pass; got a list "
                 f"of {len(batches)} batches: give one batch or a Split."
             )
+        for inputs, targets, *_ in batches if self.loss is cross_entropy else ():
+            check_classes(self.model, inputs, targets)
         return batches
 
     def _calibration(self, calibration: object) -> Tensor:
@@ -200,7 +214,7 @@ class Objective:
         else:
             check_same(self.weights, weights)
             weights = {k: weights[k].to(v.device, v.dtype) for k, v in self.weights.items()}
-        moved = {k: v.to(self.device) for k, v in (buffers or {}).items()}
+        moved = {k: v.to(self.buffers[k]) for k, v in (buffers or {}).items()}
         return {**weights, **self.buffers, **moved}
 
     def loss_sum(
@@ -279,13 +293,12 @@ class Objective:
     def description(self) -> dict[str, object]:
         """What a caption and a stored surface say of this objective (JSON)."""
         model = getattr(self.model, "name", None) or type(self.model).__name__
-        has_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
         return {
             "model": str(model),
             "parameters": sum(w.numel() for w in self.weights.values()),
             "data": self.data_name,
             "n_samples": self.n_samples,
-            "batch_norm": self.batch_norm if has_norm else "none in the net",
+            "batch_norm": self.batch_norm if has_norm(self.model) else "none in the net",
             "loss": getattr(self.loss, "__name__", type(self.loss).__name__),
             "metrics": list(self.metrics),
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -297,8 +310,9 @@ class Objective:
         """Fingerprints of weights, data and calibration: what a resumed run compares."""
         return {
             "weights": fingerprint(self.weights, self.buffers),
+            "architecture": fingerprint(re.sub(" at 0x[0-9a-f]+", "", repr(self.model))),
             "data": fingerprint([_plain(batch) for batch in self.batches]),
-            "calibration": fingerprint(_plain(self.forward.calibration)),
+            "calibration": fingerprint(_plain(self.calibration)),
         }
 
     @property
@@ -317,34 +331,14 @@ def _plain(part: object) -> object:
     return part if isinstance(part, (Tensor, str, int, float, bool, bytes)) else str(part)
 
 
-def _check_targets(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    if targets.is_floating_point():
-        raise TypeError(
-            f"cross entropy takes int64 targets (classes); got {targets.dtype}: give "
-            f"targets.long(), or loss=lv.losses.squared_error."
-        )
-    with torch.no_grad():
-        classes = model(inputs[:1]).shape[1]
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"targets must lie in 0 … {classes - 1} for a net of {classes} outputs; got "
-            f"{low} … {high}: give the net as many classes as the data has."
-        )
-
-
-def _check_model(model: object, batch_norm: str, loss: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model must be a torch.nn.Module; got {type(model).__name__}: give, for example, "
-            f"lv.models.resnet(20, width=8)."
-        )
-    if next(iter(model.parameters()), None) is None:
-        raise ValueError("the model has no parameters, so there is nothing to move: give another.")
+def _check_choices(batch_norm: str, loss: object) -> None:
     if batch_norm not in BATCH_NORM_MODES:
         raise ValueError(
             f"batch_norm must be one of {', '.join(map(repr, BATCH_NORM_MODES))}; got "
             f"{batch_norm!r}: take 'stored' for random directions, 'recalibrated' between minima."
         )
     if not callable(loss):
-        raise TypeError(f"loss must be a function of (model, batch); got {type(loss).__name__}.")
+        raise TypeError(
+            f"loss must be a function of (model, batch); got {type(loss).__name__}: "
+            f"give, for example, lv.losses.cross_entropy."
+        )

@@ -8,11 +8,13 @@ cache busy.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vmap
 
 from lossviz.directions import check_fits
@@ -22,8 +24,9 @@ from lossviz.samples import largest_activation
 
 __all__ = ["Points"]
 
-CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20, "mps": 64 * 2**20}
+CHUNK_BYTES = {"cpu": 2 * 2**20, "cuda": 512 * 2**20, "mps": 64 * 2**20}
 MOST_POINTS = 32
+LARGE_WEIGHTS = 64 * 2**20  # bytes from which weights and directions are not copied any more
 
 
 class Points:
@@ -46,7 +49,7 @@ class Points:
     Raises
     ------
     ValueError
-        If a direction does not fit.
+        If a direction does not fit, or is zero.
     """
 
     def __init__(
@@ -58,15 +61,19 @@ class Points:
     ):
         for direction in directions:
             check_fits(direction, objective.weights)
+            _check_moves(direction)
         self.objective = objective
         self.names = ["loss", *objective.metrics]
         moves = _moves(objective, directions)
-        self.ready = objective.forward.quick and _norms_stand_still(objective, moves)
         self.chunk = 1 if not objective.forward.quick else chunk or _chunk(objective)
+        copied = self.chunk > 1 or _worth_copying(objective)
+        self.ready = copied and objective.forward.quick and _norms_stand_still(objective, moves)
         if self.ready:
             self.line = _folded_line(objective, moves, channels_last=self.chunk == 1)
         else:
-            self.line = _Line.of(objective.state(), moves)
+            self.line = _Line.of(objective.state(), moves, copied)
+        if self.chunk > 1 and not self._maps(len(directions)):
+            self.chunk = 1
 
     @torch.no_grad()
     def values(self, coefficients: np.ndarray) -> dict[str, np.ndarray]:
@@ -82,26 +89,34 @@ class Points:
         dict
             Name to float64 ``[points]``; inf or nan where the loss overflows.
         """
-        device, dtype = self.objective.device, self.objective.dtype
         steps = torch.as_tensor(np.asarray(coefficients, dtype=np.float64))
-        results = [self._chunk_values(part.to(device, dtype)) for part in steps.split(self.chunk)]
-        table = torch.cat(results).double().cpu().numpy()
+        results = [self._chunk_values(part) for part in steps.split(self.chunk)]
+        table = torch.cat(results).cpu().double().numpy()
         return {name: table[:, column] for column, name in enumerate(self.names)}
 
     def _chunk_values(self, steps: Tensor) -> Tensor:
-        forward = self.objective.forward
-        if not forward.quick:
-            sums, counts = forward.totals(dict(self.line.at(steps[0])))
-            return (sums / counts)[None]
         if self.chunk == 1:
-            sums, counts = forward.quick_totals(self.line.at(steps[0]), folded=self.ready)
-            return (sums / counts)[None]
+            return self._value(steps[0])[None]
+        return vmap(self._value)(steps.to(self.objective.dtype).to(self.objective.device))
 
-        def one(step: Tensor) -> Tensor:
-            sums, counts = forward.quick_totals(self.line.at(step), folded=self.ready)
-            return sums / counts
+    def _value(self, step: Tensor) -> Tensor:
+        forward, state = self.objective.forward, self.line.at(step)
+        if forward.quick:
+            sums, counts = forward.quick_totals(state, folded=self.ready)
+        else:
+            sums, counts = forward.totals(dict(state))
+        return sums / counts
 
-        return vmap(one)(steps)
+    @torch.no_grad()
+    def _maps(self, n_axes: int) -> bool:
+        """Whether ``vmap`` knows every operation, and need not take the points one by one."""
+        try:
+            with warnings.catch_warnings(record=True) as slow:
+                warnings.simplefilter("always")
+                self._chunk_values(torch.zeros(2, n_axes, dtype=torch.float64))
+        except (RuntimeError, NotImplementedError):
+            return False
+        return not any("performance drop" in str(warning.message) for warning in slow)
 
 
 class _Line(Mapping):
@@ -111,21 +126,18 @@ class _Line(Mapping):
         self.fixed, self.moving, self.steps = fixed, moving, steps
 
     @classmethod
-    def of(cls, state: Mapping[str, Tensor], moves: Mapping[str, list[Tensor]]) -> _Line:
+    def of(cls, state: Mapping[str, Tensor], moves: Mapping[str, list], copied: bool) -> _Line:
         """Return the line through ``state``; what does not move is kept as it is."""
         fixed = {name: tensor for name, tensor in state.items() if name not in moves}
-        return cls(fixed, {name: _packed(state[name], moves[name], False) for name in moves})
+        make = _packed if copied else _Sum
+        return cls(fixed, {name: make(state[name], moves[name]) for name in moves})
 
     def at(self, steps: Tensor) -> _Line:
         """Return the state at the coefficients ``steps``, ``[axes]``."""
         return _Line(self.fixed, self.moving, steps)
 
     def __getitem__(self, name: str) -> Tensor:
-        if name in self.fixed:
-            return self.fixed[name]
-        base, slopes, shape, channels_last = self.moving[name]
-        moved = (base + self.steps @ slopes).reshape(shape)
-        return moved.movedim(-1, 1) if channels_last else moved
+        return self.fixed[name] if name in self.fixed else self.moving[name].at(self.steps)
 
     def __iter__(self):
         yield from self.fixed
@@ -135,12 +147,47 @@ class _Line(Mapping):
         return len(self.fixed) + len(self.moving)
 
 
-def _packed(base: Tensor, slopes: list[Tensor], channels_last: bool) -> tuple:
-    """Return (base ``[n]``, slopes ``[axes, n]``, shape, channels last) of one tensor."""
+class _Sum(NamedTuple):
+    """A large tensor that moves: the slopes stay where they are."""
+
+    base: Tensor
+    slopes: list[Tensor]
+
+    def at(self, steps: Tensor) -> Tensor:
+        first, *others = steps.tolist()
+        moved = torch.add(self.base, self.slopes[0], alpha=first)
+        for step, slope in zip(others, self.slopes[1:], strict=True):
+            moved.add_(slope, alpha=step)
+        return moved
+
+
+class _Product(NamedTuple):
+    """A small tensor that moves: base ``[n]`` and slopes ``[axes, n]`` in one piece."""
+
+    base: Tensor
+    slopes: Tensor
+    shape: tuple[int, ...]
+    channels_last: bool
+
+    def at(self, steps: Tensor) -> Tensor:
+        steps = steps.to(self.base.dtype).to(self.base.device)
+        moved = (self.base + steps @ self.slopes).reshape(self.shape)
+        return moved.movedim(-1, 1) if self.channels_last else moved
+
+
+def _packed(base: Tensor, slopes: list[Tensor], channels_last: bool = False) -> _Product:
     if channels_last:
         base, slopes = base.movedim(1, -1), [slope.movedim(1, -1) for slope in slopes]
     flat = torch.stack([slope.reshape(-1) for slope in slopes])
-    return base.reshape(-1).contiguous(), flat, base.shape, channels_last
+    return _Product(base.reshape(-1).contiguous(), flat, base.shape, channels_last)
+
+
+def _check_moves(direction: Mapping[str, Tensor]) -> None:
+    if not any(bool(tensor.any()) for tensor in direction.values()):
+        raise ValueError(
+            f"the direction {getattr(direction, 'label', 'given')!r} is zero everywhere and would "
+            f"move nothing: give another; one_dim='normalize' moves biases and batch norms too."
+        )
 
 
 def _moves(objective: Objective, directions: Sequence) -> dict[str, list[Tensor]]:
@@ -185,7 +232,7 @@ def _folded_line(objective: Objective, moves: Mapping, *, channels_last: bool) -
                [slope * scale for slope in moves.get(bias, [])], False)  # fmt: skip
     folded = {network.names[f"{layer}.weight"] for layer in network.folds}
     for name in moves:
-        if name not in folded:
+        if name not in folded or name in network.reads:
             _place(fixed, moving, name, state[name], moves[name], channels_last)
     return _Line(fixed, moving)
 
@@ -200,11 +247,18 @@ def _place(
         fixed[name] = base.contiguous(memory_format=torch.channels_last) if last else base
 
 
+def _worth_copying(objective: Objective) -> bool:
+    """Whether weights may be rearranged: not when that would fill memory, or round them twice."""
+    n_bytes = sum(w.numel() * w.element_size() for w in objective.weights.values())
+    return n_bytes <= LARGE_WEIGHTS and objective.dtype in (torch.float32, torch.float64)
+
+
 def _chunk(objective: Objective) -> int:
-    """Return how many points to evaluate at once: as many as keep activations in the cache."""
+    """Return how many points to evaluate at once: as many as keep their tensors in the cache."""
     batch = objective.batches[0]
-    if not isinstance(batch[0], Tensor):
+    if not isinstance(batch[0], Tensor) or not _worth_copying(objective):
         return 1
     each = largest_activation(objective.model, batch[0]) * len(batch[0])
+    each += max(w.numel() * w.element_size() for w in objective.weights.values())
     room = CHUNK_BYTES.get(objective.device.type, 2**22) // max(each, 1)
     return 1 if room < 3 else min(room, MOST_POINTS)

@@ -50,7 +50,8 @@ def worth_computing(
     if tolerance is None or min(coarser.shape) < 5 or not done[coarse, coarse].any():
         return wanted & ~done
     height = _log(coarser)
-    error = np.where(known, np.abs(height - _from_half(height)), np.inf)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        error = np.where(known, np.abs(height - _from_half(height)), np.inf)
     error = np.where(np.isfinite(error), error, np.inf)
     allowed = tolerance * np.ptp(height[known]) if known.any() else 0.0
     rough = maximum_filter(error, size=3, mode="nearest") > allowed
@@ -100,11 +101,12 @@ def _between(height: np.ndarray) -> np.ndarray:
     finite = bool(np.isfinite(height).all())
     method = "cubic" if finite and min(height.shape) >= 4 else "linear"
     fine = np.meshgrid(*(np.arange(2 * n - 1) / 2 for n in height.shape), indexing="ij")
-    return RegularGridInterpolator(axes, height, method=method)(np.stack(fine, axis=-1))
+    with np.errstate(invalid="ignore"):
+        return RegularGridInterpolator(axes, height, method=method)(np.stack(fine, axis=-1))
 
 
 def _from_half(height: np.ndarray) -> np.ndarray:
-    """Return what every second point predicts for all of them; itself where that cannot be asked."""
+    """Return what every second point predicts for all of them; inf where that cannot be asked."""
     if any(n % 2 == 0 for n in height.shape):
         return np.full(height.shape, np.inf)
     return _between(height[::2, ::2])

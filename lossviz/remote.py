@@ -1,11 +1,16 @@
 """Parts of a grid computed by the workers of an executor; the driver alone writes.
 
 The objective is large and a tile is small, so a worker is sent the objective once: a tile that
-finds no objective in its process comes back unanswered, and is sent again with it.
+finds no objective in its process comes back unanswered, and one for that worker goes out with it.
 """
 
 from __future__ import annotations
 
+import os
+import pickle
+import socket
+import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 
@@ -16,19 +21,29 @@ from lossviz.points import Points
 
 __all__ = ["remote_parts"]
 
+Values = Mapping[str, np.ndarray]
+
 _held: dict[str, Points] = {}
 TILES_UNDER_WAY = 16
 
 
-def _tile(key: str, job: tuple | None, coefficients: np.ndarray) -> dict[str, np.ndarray] | None:
-    """Return the values of a tile, or None where this process has not got the objective yet."""
-    if key not in _held:
+def _here() -> str:
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+def _tile(
+    key: str, job: tuple | None, coefficients: np.ndarray, driver: str
+) -> tuple[str, Values | None]:
+    """Return who computed, and the values: None where this process has no objective yet."""
+    points = _held.get(key)
+    if points is None:
         if job is None:
-            return None
-        torch.set_num_threads(1)  # there is a worker per core
+            return _here(), None
+        if _here() != driver:
+            torch.set_num_threads(1)  # there is a worker per core
         _held.clear()
-        _held[key] = Points(*job)
-    return _held[key].values(coefficients)
+        points = _held[key] = Points(*job)
+    return _here(), points.values(coefficients)
 
 
 def remote_parts(
@@ -36,8 +51,8 @@ def remote_parts(
     key: str,
     job: tuple,
     tiles: Sequence[tuple[np.ndarray, np.ndarray]],
-    evaluate: Callable[[np.ndarray], Mapping[str, np.ndarray]],
-) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
+    evaluate: Callable[[np.ndarray], Values],
+) -> Iterator[tuple[np.ndarray, Values]]:
     """Yield (flat indices, values) of every tile, in the order they arrive.
 
     Parameters
@@ -57,28 +72,90 @@ def remote_parts(
     ------
     tuple
         Flat indices and values.
+
+    Raises
+    ------
+    TypeError
+        If the objective cannot be sent to another process.
     """
-    left = dict(enumerate(tiles))
-    waiting, under_way = list(left), {}
+    spread = _Spread(executor, key, job, tiles)
     try:
-        while left:
-            while waiting and len(under_way) < TILES_UNDER_WAY:
-                number = waiting.pop(0)
-                under_way[executor.submit(_tile, key, None, left[number][1])] = number
-            finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in finished:
-                values, number = future.result(), under_way.pop(future)
-                if values is None:
-                    under_way[executor.submit(_tile, key, job, left[number][1])] = number
-                else:
-                    yield left.pop(number)[0], values
-    except BrokenExecutor:  # a pool does not outlive a dead worker: what is left is done here
-        for indices, coefficients in left.values():
+        yield from spread.parts()
+    except BrokenExecutor as problem:  # a pool does not outlive a dead worker
+        warnings.warn(
+            f"the executor broke down ({problem}): the {len(spread.left)} tiles that are left are "
+            f"computed in this process.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        for indices, coefficients in spread.left.values():
             yield indices, evaluate(coefficients)
     finally:
-        _cancel(under_way)
+        for future in spread.under_way:
+            future.cancel()
+        _held.pop(key, None)  # an executor of threads filled it here
 
 
-def _cancel(futures: Mapping[Future, object]) -> None:
-    for future in futures:
-        future.cancel()
+class _Spread:
+    """Tiles on their way to workers and back."""
+
+    def __init__(self, executor: Executor, key: str, job: tuple, tiles: Sequence):
+        self.executor, self.key, self.job = executor, key, job
+        self.left = dict(enumerate(tiles))
+        self.waiting = deque(self.left)
+        self.unanswered: list[int] = []
+        self.under_way: dict[Future, int] = {}
+        self.carriers: set[Future] = set()  # those that take the objective along
+        self.lacking: set[str] = set()
+
+    def parts(self) -> Iterator[tuple[np.ndarray, Values]]:
+        """Yield each tile as it arrives."""
+        while self.left:
+            while self.waiting and len(self.under_way) < TILES_UNDER_WAY:
+                self._send(self.waiting.popleft(), None)
+            finished, _ = wait(self.under_way, return_when=FIRST_COMPLETED)
+            for future in finished:
+                number = self.under_way.pop(future)
+                if self._answered(future, number):
+                    yield self.left.pop(number)[0], future.result()[1]
+
+    def _answered(self, future: Future, number: int) -> bool:
+        """Note who has the objective and who lacks it; a tile without an answer goes again."""
+        carried = future in self.carriers
+        self.carriers.discard(future)
+        worker, values = self._result(future)
+        if values is None:
+            self.lacking.add(worker)
+            self.unanswered.append(number)
+        else:
+            self.lacking.discard(worker)
+        while self.unanswered and len(self.carriers) < len(self.lacking):
+            self._send(self.unanswered.pop(), self.job)
+        if carried or not self.lacking:  # someone can compute now
+            self.waiting.extendleft(self.unanswered)
+            self.unanswered.clear()
+        return values is not None
+
+    def _send(self, number: int, job: tuple | None) -> None:
+        coefficients = self.left[number][1]
+        future = self.executor.submit(_tile, self.key, job, coefficients, _here())
+        self.under_way[future] = number
+        if job is not None:
+            self.carriers.add(future)
+
+    def _result(self, future: Future) -> tuple[str, Values | None]:
+        try:
+            return future.result()
+        except (pickle.PicklingError, AttributeError, TypeError) as problem:
+            _check_travels(self.job)
+            raise problem
+
+
+def _check_travels(job: tuple) -> None:
+    try:
+        pickle.dumps(job)
+    except (pickle.PicklingError, AttributeError, TypeError) as problem:
+        raise TypeError(
+            f"the objective cannot be sent to another process ({problem}): define its model, loss "
+            f"and metrics in a module, not in a function or as a lambda."
+        ) from problem

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_batches", "as_tensors", "largest_activation"]
+__all__ = ["as_batches", "as_tensors", "largest_activation", "mapped"]
 
 BATCH_BYTES = {"cpu": 2 * 2**20, "cuda": 512 * 2**20, "mps": 128 * 2**20}
 
@@ -86,13 +88,12 @@ def as_batches(
         If ``batch_size`` is not a positive int, or there are no batches.
     """
     if isinstance(data, list):
-        if not data or any(not isinstance(b, (tuple, list)) or len(b[0]) == 0 for b in data):
-            raise ValueError(
-                "a list of batches holds tuples (inputs, targets), none of them empty."
-            )
-        return [_moved(tuple(batch), device, dtype) for batch in data]
+        return [_checked(batch, device, dtype) for batch in (data or [None])]
     if batch_size is not None and not (type(batch_size) is int and batch_size > 0):
-        raise ValueError(f"batch_size must be a positive int or None; got {batch_size!r}.")
+        raise ValueError(
+            f"batch_size must be an int above 0, or None to have it chosen; got {batch_size!r}: "
+            f"take 256."
+        )
     inputs, targets = as_tensors(data, device, dtype)
     size = batch_size or max(1, BATCH_BYTES.get(device.type, 2**23) // max(sample_bytes, 1))
     n_batches = -(-len(inputs) // size)
@@ -100,14 +101,48 @@ def as_batches(
     return list(zip(inputs.split(size), targets.split(size), strict=True))
 
 
+def _checked(batch: object, device: torch.device, dtype: torch.dtype) -> tuple:
+    if not isinstance(batch, (tuple, list)) or not batch or len(batch[0]) == 0:
+        raise ValueError(
+            "a list of batches holds at least one tuple (inputs, targets), and none is empty: give "
+            "such a list, or a Split."
+        )
+    if isinstance(batch[0], Tensor) and not bool(torch.isfinite(batch[0]).all()):
+        raise ValueError("data holds inputs that are not finite: remove or mend these samples.")
+    return tuple(_moved(part, device, dtype) for part in batch)
+
+
 def _moved(part: object, device: torch.device, dtype: torch.dtype) -> object:
+    def move(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()
+        return tensor.to(dtype).to(device) if tensor.is_floating_point() else tensor.to(device)
+
+    return mapped(move, part)
+
+
+def mapped(function: Callable[[Tensor], Tensor], part: object) -> object:
+    """Return ``part`` with ``function`` applied to each tensor in it, however nested.
+
+    Parameters
+    ----------
+    function
+        Of a tensor.
+    part
+        Tensors in tuples, lists and dicts; anything else is kept as it is.
+
+    Returns
+    -------
+    object
+        Built like ``part``.
+    """
     if isinstance(part, Tensor):
-        kind = dtype if part.is_floating_point() else part.dtype
-        return part.detach().to(device, kind)
+        return function(part)
     if isinstance(part, dict):
-        return {key: _moved(value, device, dtype) for key, value in part.items()}
+        return {key: mapped(function, value) for key, value in part.items()}
+    if isinstance(part, tuple) and hasattr(part, "_fields"):
+        return type(part)(*(mapped(function, value) for value in part))
     if isinstance(part, (tuple, list)):
-        return type(part)(_moved(value, device, dtype) for value in part)
+        return type(part)(mapped(function, value) for value in part)
     return part
 
 
@@ -131,7 +166,8 @@ def largest_activation(model: nn.Module, inputs: Tensor) -> int:
     ValueError
         If the model cannot take such inputs.
     """
-    largest = [inputs[:1].numel() * inputs.element_size()]
+    few = inputs[:2].clone()  # two, for a norm over the batch; a copy, for a net that writes to it
+    largest = [few.numel() * few.element_size()]
 
     def note(module: nn.Module, args: tuple, output: object) -> None:
         if isinstance(output, Tensor):
@@ -140,7 +176,7 @@ def largest_activation(model: nn.Module, inputs: Tensor) -> int:
     hooks = [module.register_forward_hook(note) for module in model.modules()]
     try:
         with torch.no_grad():
-            model(inputs[:1])
+            model(few)
     except (RuntimeError, ValueError, TypeError, IndexError) as problem:
         raise ValueError(
             f"the model cannot take inputs of shape {tuple(inputs.shape[1:])} per sample: "
@@ -149,4 +185,4 @@ def largest_activation(model: nn.Module, inputs: Tensor) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return max(largest)
+    return -(-max(largest) // len(few))

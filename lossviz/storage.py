@@ -11,8 +11,11 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +23,13 @@ import numpy as np
 import torch
 
 __all__ = ["atomic_write", "check_writable", "fingerprint", "npz_bytes", "read_npz"]
+
+DAMAGE = (
+    ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, MemoryError, RuntimeError,
+    NotImplementedError, OverflowError, SyntaxError, IndexError, tokenize.TokenError, struct.error,
+    zlib.error, zipfile.BadZipFile, zipfile.LargeZipFile,
+)  # fmt: skip
+BOMB = 64 * 2**20, 100  # bytes from which on, and ratio above which, a file is too good to be true
 
 
 def fingerprint(*parts: object) -> str:
@@ -99,6 +109,8 @@ def check_writable(path: str | os.PathLike) -> Path:
     ------
     FileNotFoundError
         If the folder does not exist.
+    IsADirectoryError
+        If ``path`` is a folder.
     PermissionError
         If the folder or the file cannot be written.
     """
@@ -106,7 +118,7 @@ def check_writable(path: str | os.PathLike) -> Path:
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"the folder {str(folder)!r} of {path.name!r} does not exist: create it, or name another."
+            f"there is no folder {str(folder)!r} for {path.name!r}: create it, or name another."
         )
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder: name a file in it.")
@@ -212,15 +224,8 @@ def read_npz(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray],
             f"there is no file {str(path)!r}: check the name, or make it first."
         )
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        meta = json.loads(arrays.pop("meta").tobytes().decode())
-        if not isinstance(meta, dict):
-            raise TypeError
-    except (
-        ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, MemoryError,
-        zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError,
-    ) as problem:  # fmt: skip
+        arrays, meta = _read(path)
+    except DAMAGE as problem:
         raise ValueError(
             f"{path.name!r} is not a {kind} of lossviz, or it is damaged: give a file that "
             f"lossviz saved, or make it again."
@@ -231,3 +236,20 @@ def read_npz(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray],
             f"give a file that was saved as a {kind}."
         )
     return arrays, meta
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    _refuse_bomb(path)
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    meta = json.loads(arrays.pop("meta").tobytes().decode())
+    return arrays, {**meta}  # TypeError, where it is no mapping
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a small file that would unpack to fill the memory."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    least, ratio = BOMB
+    if unpacked > max(least, ratio * path.stat().st_size):
+        raise ValueError("unpacks to far more than it holds")

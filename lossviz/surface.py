@@ -46,6 +46,8 @@ class Surface:
         shape = tuple(len(axis) for axis in self.axes)
         self.values = {k: np.asarray(v, dtype=np.float64) for k, v in self.values.items()}
         self.done = np.ones(shape, bool) if self.done is None else np.asarray(self.done, bool)
+        if any(axis.ndim != 1 for axis in self.axes):
+            raise ValueError("an axis is a list of coefficients: give arrays of one dimension.")
         for name, array in {**self.values, "done": self.done}.items():
             if array.shape != shape:
                 raise ValueError(
@@ -119,13 +121,8 @@ class Surface:
         """
         arrays, meta = read_npz(path, "surface")
         try:
-            axes = tuple(arrays[f"axis_{i}"] for i in range(len(meta["directions"])))
-            values = {k[6:]: v for k, v in arrays.items() if k.startswith("value_")}
-            directions = [_direction(arrays, i, note) for i, note in enumerate(meta["directions"])]
-            if not axes or "loss" not in values or not isinstance(meta["meta"], dict):
-                raise KeyError("loss")
-            return cls(axes, values, tuple(directions), meta["meta"], arrays["done"])
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            return cls(*_parts(arrays, meta))
+        except (LookupError, TypeError, ValueError, AttributeError) as problem:
             raise ValueError(
                 f"{os.path.basename(path)!r} lacks parts of a surface ({problem}): it is damaged "
                 f"or was made by something else; make it again."
@@ -159,6 +156,17 @@ class Surface:
 def _array(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _parts(arrays: Mapping[str, np.ndarray], meta: Mapping) -> tuple:
+    """Return axes, values, directions, meta and done of a file's arrays and notes."""
+    notes = list(meta["directions"])
+    values = {k[6:]: v for k, v in arrays.items() if k.startswith("value_")}
+    if not notes or "loss" not in values:
+        raise KeyError("loss")
+    axes = tuple(arrays[f"axis_{i}"] for i in range(len(notes)))
+    directions = tuple(_direction(arrays, i, note) for i, note in enumerate(notes))
+    return axes, values, directions, {**meta["meta"]}, arrays["done"]
 
 
 def _note(direction: Direction, stored: bool) -> dict:

@@ -1,0 +1,84 @@
+"""A private copy of a model: an objective works on it, and the model given stays as it was."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from lossviz.directions import check_present
+
+__all__ = ["has_norm", "snapshot"]
+
+
+def snapshot(model: nn.Module, device: torch.device | str | None = None) -> nn.Module:
+    """Return a copy of ``model`` in eval mode, on ``device``, whose weights ask for no gradients.
+
+    Parameters
+    ----------
+    model
+        Any module with parameters.
+    device
+        Where the copy shall be; where the model is, if None.
+
+    Returns
+    -------
+    nn.Module
+        Shares nothing with the model.
+
+    Raises
+    ------
+    TypeError
+        If it is no module.
+    ValueError
+        If it has no parameters, no values yet, or cannot be copied; or the device is not there.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module; got {type(model).__name__}: give, for example, "
+            f"lv.models.resnet(20, width=8)."
+        )
+    first = next(iter(model.parameters()), None)
+    if first is None:
+        raise ValueError("the model has no parameters, so there is nothing to move: give another.")
+    check_present(dict(model.named_parameters()))
+    device = first.device if device is None else _usable(device)
+    try:
+        copied = copy.deepcopy(model)
+    except RuntimeError as problem:
+        raise ValueError(
+            f"the model cannot be copied ({str(problem).splitlines()[0]}): give one whose weights "
+            f"are parameters, for example with torch.nn.utils.parametrizations.weight_norm."
+        ) from problem
+    return copied.eval().requires_grad_(False).to(device)
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        torch.zeros(1, device=device).tolist()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as problem:
+        raise ValueError(
+            f"device {str(device)!r} cannot be used ({str(problem).splitlines()[0]}): take 'cpu', "
+            f"or leave device out for the one the model is on."
+        ) from problem
+
+
+def has_norm(model: nn.Module, *, tracked: bool | None = None) -> bool:
+    """Return whether ``model`` has a batch norm.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    tracked
+        Count only those with running statistics (True) or without (False).
+
+    Returns
+    -------
+    bool
+        True if there is one.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return any(tracked is None or m.track_running_stats == tracked for m in norms)
