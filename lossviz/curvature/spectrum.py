@@ -164,8 +164,8 @@ class Density:
 
     @property
     def negative_share(self) -> float:
-        """The share of eigenvalues below 0, before smoothing."""
-        return float(self.shares[self.nodes < 0].sum())
+        """The share of eigenvalues below 0, before smoothing, by more than rounding (‖H‖/10⁶)."""
+        return float(self.shares[self.nodes < -1e-6 * np.abs(self.nodes).max()].sum())
 
     def __repr__(self) -> str:
         low, high = self.nodes.min(), self.nodes.max()
