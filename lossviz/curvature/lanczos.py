@@ -91,6 +91,8 @@ def lanczos(
         chosen = wanted(len(values))
         scale = np.maximum(np.abs(values[chosen]), floor * np.abs(values).max())
         found = bool((residuals[chosen] <= tolerance * scale).all())
+        # Where the space closed, eigenvalues may be repeated: each round finds each once more.
+        found = found and not krylov.closings
         enough = len(chosen) == min(smallest + largest, krylov.length)
         if closed or (found and enough) or krylov.products == max_products:
             vectors = inside[:, chosen].T @ krylov.basis
