@@ -1,17 +1,21 @@
 """lossviz: what neural-network loss surfaces look like, and how to draw them honestly."""
 
-from lossviz import curvature, data, losses, models, plots, slices
+from lossviz import curvature, data, decay, losses, models, plots, slices
 from lossviz.adaptive import AdaptiveBatch
+from lossviz.batch_noise import batch_noise
 from lossviz.coherence import gradient_coherence
 from lossviz.connectivity import Bezier, above_chord, barrier, bezier
 from lossviz.directions import Direction, describe, toward
 from lossviz.gather import Gathered, gather
+from lossviz.interpolation import lines_between, rise_beyond
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
 from lossviz.parameters import check_parameters
 from lossviz.paths import curvature_along, losses_along, turning
 from lossviz.planes import line, plane, refine
 from lossviz.principal import pca, project, random_walk
+from lossviz.repeats import Table, fit_each, measure_each
+from lossviz.rescaling import normalized_layers, rescale
 from lossviz.results import save_results
 from lossviz.roughness import roughness
 from lossviz.run import Run
@@ -29,24 +33,31 @@ __all__ = [
     "Objective",
     "Run",
     "Surface",
+    "Table",
     "Trajectory",
     "__version__",
     "above_chord",
     "barrier",
+    "batch_noise",
     "bezier",
     "check_parameters",
     "curvature",
     "curvature_along",
     "data",
+    "decay",
     "describe",
     "fit",
+    "fit_each",
     "gather",
     "gradient_coherence",
     "line",
+    "lines_between",
     "losses",
     "losses_along",
     "match_units",
+    "measure_each",
     "models",
+    "normalized_layers",
     "pca",
     "plane",
     "plots",
@@ -55,6 +66,8 @@ __all__ = [
     "random_walk",
     "refine",
     "rename_units",
+    "rescale",
+    "rise_beyond",
     "roughness",
     "save_results",
     "slices",

@@ -8,6 +8,7 @@ from lossviz.plots.lines import profile
 from lossviz.plots.palette import COLORS, DASHES, look
 from lossviz.plots.paths import history, trajectory, weight_histogram
 from lossviz.plots.planes import contour, surface3d
+from lossviz.plots.repeats import curves, dots
 from lossviz.plots.slices import convexity_maps, curvature_histogram
 from lossviz.plots.spectra import convexity, density
 
@@ -19,7 +20,9 @@ __all__ = [
     "convexity",
     "convexity_maps",
     "curvature_histogram",
+    "curves",
     "density",
+    "dots",
     "figure",
     "history",
     "look",

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from matplotlib import pyplot
+
+from lossviz.plots.palette import COLORS
+from lossviz.plots.repeats import curves, dots
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    pyplot.close("all")
+
+
+def test_each_seed_is_a_dot_over_the_place_of_its_setting():
+    drawn = dots({"small batch": [1, 2, 3], "large batch": [4, 5]}, name="norm")
+    assert [len(each.get_offsets()) for each in drawn] == [3, 2]
+    assert np.sort(drawn[1].get_offsets()[:, 1]).tolist() == [4, 5]
+    assert drawn[1].get_offsets()[:, 0].mean() == pytest.approx(1)
+
+
+def test_a_setting_keeps_its_colour():
+    (drawn,) = dots({"large batch, weight decay": [1.0, 2.0]}, name="norm")
+    colour = "#{:02X}{:02X}{:02X}".format(*(round(255 * c) for c in drawn.get_facecolor()[0][:3]))
+    assert colour == COLORS["large batch"]
+
+
+def test_numbers_over_two_decades_get_a_log_scale_that_is_named():
+    (drawn,) = dots({"a": [0.001, 1.0]}, name="rise")
+    assert drawn.axes.get_yscale() == "log"
+    assert drawn.axes.get_ylabel() == "rise (log scale)"
+
+
+def test_a_number_that_is_not_finite_is_counted_under_its_label():
+    (drawn,) = dots({"a": [1.0, np.inf]}, name="rise")
+    assert drawn.axes.get_xticklabels()[0].get_text() == "a\n1 not finite"
+
+
+def test_dots_need_a_number():
+    with pytest.raises(ValueError, match="at least one"):
+        dots({"a": []}, name="rise")
+
+
+def test_curves_of_one_label_get_a_median():
+    x = np.arange(3)
+    ys = [x, x + 2, x + 10]
+    lines = curves([x] * 3, ys, names=("epoch", "norm"), labels=["small batch"] * 3)
+    assert len(lines) == 4
+    assert lines[-1].get_ydata().tolist() == [2, 3, 4]
+
+
+def test_axes_say_what_they_are_and_in_which_scale():
+    x = np.array([1.0, 10.0, 1000.0])
+    (line,) = curves([x], [1 / x], names=("batch size", "noise"), log=(True, True))
+    assert line.axes.get_xlabel() == "batch size (log scale)"
+    assert line.axes.get_ylabel() == "noise (log scale)"

@@ -1,0 +1,109 @@
+import pytest
+import torch
+from torch import nn
+
+from lossviz import models
+from lossviz.normalization import random_direction
+from lossviz.objective import Objective
+from lossviz.rescaling import normalized_layers, rescale
+
+
+def images(n=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(n, 1, 8, 8, generator=generator, dtype=torch.float64)
+    return inputs, torch.randint(0, 10, (n,), generator=generator)
+
+
+def without_epsilon(net):
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eps = 1e-30
+    return net
+
+
+def vgg(seed=0):
+    net = without_epsilon(models.vgg(9, 2, seed=seed).double())
+    net.train()(images(64, seed=1)[0])  # running statistics that are not those of the start
+    return net.eval()
+
+
+def test_a_hidden_layer_times_c_and_the_next_divided_by_c_is_the_same_function():
+    net, (x, _) = models.mlp((16, 16), seed=0).double(), images()
+    other = rescale(net, 8.0, layers=["layers.0.linear", "layers.1.linear"])
+    assert torch.allclose(net(x), other(x), rtol=1e-12, atol=1e-12)
+    assert torch.equal(other.layers[0].linear.weight, 8 * net.layers[0].linear.weight)
+    assert torch.allclose(other.linear.weight, net.linear.weight / 8)
+
+
+def test_every_convolution_before_a_batch_norm_times_c_is_the_same_function():
+    net, (x, _) = vgg(), images()
+    other = rescale(net, 10.0)
+    assert torch.allclose(net(x), other(x), rtol=1e-10, atol=1e-12)
+    assert torch.equal(other.features[0].weight, 10 * net.features[0].weight)
+
+
+def test_the_same_function_is_kept_in_training_mode_too():
+    net, (x, _) = vgg(), images()
+    assert torch.allclose(net.train()(x), rescale(net, 0.1).train()(x), rtol=1e-10, atol=1e-12)
+
+
+def test_rescaling_leaves_the_model_as_it_was():
+    net = vgg()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    rescale(net, 10.0)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_a_rescaled_net_is_sharper_along_a_raw_direction_and_not_along_a_filter_normalized_one():
+    net, data = vgg(), images()
+    losses = []
+    for each in (net, rescale(net, 0.25)):
+        objective = Objective(each, data, batch_norm="batch")
+        at = {k: v.detach() for k, v in each.named_parameters()}
+        for normalize in (None, "filter"):
+            u = random_direction(each, seed=3, normalize=normalize)
+            losses.append(objective({k: at[k] + 0.3 * u[k] for k in at}))
+    raw, filtered, raw_scaled, filtered_scaled = losses
+    assert filtered == pytest.approx(filtered_scaled, rel=1e-9)
+    assert abs(raw - raw_scaled) > 0.01 * abs(raw)
+
+
+def test_shortcuts_do_not_hide_the_layers_that_a_batch_norm_follows():
+    net, (x, _) = without_epsilon(models.resnet(8, 2, seed=0).double().eval()), images()
+    names = normalized_layers(net)
+    assert len(names) == sum(isinstance(m, nn.Conv2d) for m in net.modules())
+    assert torch.allclose(net(x), rescale(net, 3.0)(x), rtol=1e-9, atol=1e-12)
+
+
+def test_all_layers_of_a_vgg_but_the_last_are_normalized():
+    net = models.vgg(9, 2)
+    assert [*normalized_layers(net), "classifier"] == [
+        k for k, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))
+    ]
+
+
+@pytest.mark.parametrize("layer", ["classifier", "features"])
+def test_a_layer_that_nothing_takes_back_is_refused(layer):
+    with pytest.raises(ValueError, match=f"'{layer}'"):
+        rescale(vgg(), 2.0, layers=[layer])
+
+
+def test_a_layer_before_a_tanh_is_refused():
+    with pytest.raises(ValueError, match="cannot be rescaled alone"):
+        rescale(models.mlp((8,), activation="tanh"), 2.0, layers=["layers.0.linear"])
+
+
+def test_a_layer_whose_output_is_also_added_elsewhere_is_refused():
+    with pytest.raises(ValueError, match="cannot be rescaled alone"):
+        rescale(models.mlp((8, 8), skip=True), 2.0, layers=["layers.0.linear"])
+
+
+def test_a_net_without_batch_norm_asks_for_names():
+    with pytest.raises(ValueError, match="name the layers"):
+        rescale(models.mlp((8,)), 2.0)
+
+
+@pytest.mark.parametrize("factor", [0, -1.0, float("nan"), "2"])
+def test_a_factor_that_is_not_positive_is_refused(factor):
+    with pytest.raises(ValueError, match="factor must be a number above 0"):
+        rescale(vgg(), factor)
