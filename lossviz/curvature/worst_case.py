@@ -221,7 +221,7 @@ def _climb_ball(search: _Search, scale: np.ndarray, radius: float, steps: int, r
         if not 0 < norm < np.inf:
             return
         u = u + length * uphill / norm
-        u *= min(1.0, radius / np.linalg.norm(u))
+        u /= max(1.0, np.linalg.norm(u / radius))
         _, slope = search.at(scale * u)
 
 
