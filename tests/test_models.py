@@ -381,3 +381,17 @@ class TestLoadWeights:
 
 def test_every_public_name_is_there():
     assert all(callable(getattr(models, name)) for name in models.__all__)
+
+
+@pytest.mark.parametrize(
+    ("net", "name"),
+    [
+        (models.resnet(14, width=2), "ResNet-14, width 2"),
+        (models.resnet(8, width=2, skip=False), "ResNet-8 plain, width 2"),
+        (models.vgg(11, width=2), "VGG-11, width 2"),
+        (models.mlp((5, 4)), "MLP-5-4"),
+        (models.logistic(), "logistic regression"),
+    ],
+)
+def test_a_net_tells_captions_its_depth_and_whether_it_has_shortcuts(net, name):
+    assert net.name == name

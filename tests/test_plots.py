@@ -616,3 +616,19 @@ def test_what_cannot_be_drawn_is_said_in_one_sentence(draw, kind, said):
 
 def test_an_empty_range_of_values_asks_for_no_log_scale():
     assert not log_wanted(np.array([np.nan]))
+
+
+def test_a_notebook_that_crops_pictures_keeps_the_whole_one():
+    picture, ax = plots.figure()
+    ax.set_axis_off()
+    assert picture.get_tightbbox().bounds == (0, 0, 8, 5)
+
+
+def test_a_picture_without_caption_is_told_by_its_axes():
+    picture, ax = plots.figure()
+    ax.set(xlabel="epoch", ylabel="loss")
+    assert picture.alternative_text == "loss against epoch"
+
+
+def test_one_unit_is_as_long_upwards_as_to_the_right():
+    assert plots.contour(bowl()).axes.get_aspect() == 1

@@ -103,6 +103,7 @@ class MLP(nn.Module):
     def __init__(self, hidden, inputs, classes, activation, batch_norm, skip):
         super().__init__()
         widths = (inputs, *hidden)
+        self.name = "-".join(["MLP", *map(str, hidden)]) if hidden else "logistic regression"
         self.layers = nn.ModuleList(
             Layer(before, after, activation, batch_norm, skip and before == after)
             for before, after in pairwise(widths)

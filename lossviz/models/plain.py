@@ -83,16 +83,17 @@ def vgg(
     if size < 8:
         raise ValueError(f"size must be at least 8 pixels; got {size}: give larger images.")
     with drawn_from(seed):
-        return VGG(STAGES[depth], width, size, channels, classes)
+        return VGG(depth, width, size, channels, classes)
 
 
 class VGG(nn.Module):
     """Stages of convolutions, one hidden linear layer, one that gives a score to each class."""
 
-    def __init__(self, stages, width, size, channels, classes):
+    def __init__(self, depth, width, size, channels, classes):
         super().__init__()
+        self.name = f"VGG-{depth}, width {width}"
         layers = []
-        for number, n_convolutions in enumerate(stages):
+        for number, n_convolutions in enumerate(STAGES[depth]):
             filters = width * min(2**number, 8)
             for _ in range(n_convolutions):
                 layers += convolution(channels, filters)

@@ -85,6 +85,7 @@ class ResNet(nn.Module):
 
     def __init__(self, n_blocks, width, shortcut, channels, classes):
         super().__init__()
+        self.name = f"ResNet-{6 * n_blocks + 2}{'' if shortcut else ' plain'}, width {width}"
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = stage(width, width, n_blocks, 1, shortcut)

@@ -45,9 +45,15 @@ class Picture(Figure):
 
     @property
     def alternative_text(self) -> str:
-        """The captions of all axes, in one line, for readers who cannot see the picture."""
-        texts = self.findobj(lambda artist: artist.get_gid() == "caption")
-        return " | ".join(filter(None, (" ".join(text.get_text().split()) for text in texts)))
+        """The captions of all axes, in one line; where there is none, what the axes show."""
+        captions = self.findobj(lambda artist: artist.get_gid() == "caption")
+        texts = [" ".join(text.get_text().split()) for text in captions]
+        shown = [f"{ax.get_ylabel()} against {ax.get_xlabel()}" for ax in self.axes]
+        return " | ".join(filter(None, texts if any(texts) else shown))
+
+    def get_tightbbox(self, renderer=None, **_) -> Bbox:
+        """Return the whole figure, in inches: notebooks crop to this, and would cut the caption."""
+        return Bbox.from_bounds(0, 0, *self.get_size_inches())
 
     def savefig(self, fname, **options) -> None:
         """Save the picture, with its alternative text in the file (PNG, PDF and SVG).
@@ -100,16 +106,13 @@ def figure(
     Picture, axes
         One axes, or an array of them, [columns], [rows] or [rows, columns].
     """
-    from matplotlib import (
-        pyplot,
-    )  # only here, so that importing the kit needs no display
+    from matplotlib import pyplot  # only here: importing the kit needs no display
 
     size = size or ((8.0, 5.0 * rows) if columns == 1 else (12.0, 4.5 * rows))
-    picture = pyplot.figure(FigureClass=Picture, figsize=size, dpi=DPI, layout="constrained")
+    picture = pyplot.figure(FigureClass=Picture, figsize=size, dpi=DPI, layout="compressed")
     picture.get_layout_engine().set(wspace=0.06)
-    axes = picture.subplots(
-        rows, columns, subplot_kw={"projection": projection}, width_ratios=widths
-    )
+    kind = {"projection": projection}
+    axes = picture.subplots(rows, columns, subplot_kw=kind, width_ratios=widths)
     for ax in np.ravel(axes):
         dress(ax)
     return picture, axes

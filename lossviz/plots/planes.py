@@ -81,9 +81,9 @@ def contour(
     filled = ax.contourf(x, y, grid, cmap="viridis", extend=scale.extend, **shared)
     thin = {"colors": "black", "linewidths": 0.8, "linestyles": "solid", "alpha": 0.6}
     lines = ax.contour(x, y, grid, levels=scale.levels, **thin)
+    name_axes(ax, surface)
     _label_lines(ax, lines, scale)
     mark_center(ax, x, y)
-    name_axes(ax, surface)
     if colorbar:
         add_colorbar(filled, [ax], scale, quantity_label(quantity, excess=excess, log=scale.log))
     if caption:
@@ -214,7 +214,9 @@ def mark_center(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def name_axes(ax: Axes, surface) -> None:
-    """Name α and β with their scales, at few round numbers.
+    """Name α and β with their scales, at few round numbers; draw one unit of both equally long.
+
+    Where one span is over three times the other, the picture would be a strip, and is stretched.
 
     Parameters
     ----------
@@ -228,6 +230,9 @@ def name_axes(ax: Axes, surface) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(number))
+    spans = [np.ptp(places) for places in surface.axes]
+    if ax.name != "3d" and max(spans) <= 3 * min(spans):
+        ax.set_aspect("equal")
 
 
 def _label_lines(ax: Axes, lines: QuadContourSet, scale: Scale) -> None:
