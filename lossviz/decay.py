@@ -22,7 +22,15 @@ from lossviz.objective import Objective
 from lossviz.rescaling import normalized_layers
 from lossviz.run import Run
 
-__all__ = ["Invariance", "decay_sum", "effective_lr", "layer_norms", "penalty", "scale_invariance"]
+__all__ = [
+    "Invariance",
+    "decay_sum",
+    "effective_lr",
+    "layer_norms",
+    "penalty",
+    "scale_free_norm",
+    "scale_invariance",
+]
 
 TINY = 1e-30  # ε of batch norm, which PyTorch wants above zero
 
@@ -95,6 +103,23 @@ def layer_norms(model: nn.Module) -> dict[str, float]:
         for name, w in model.named_parameters()
         if w.dim() > 1
     }
+
+
+def scale_free_norm(model: nn.Module) -> float:
+    """Return ‖w‖ over all weights whose scale a batch norm right after them divides away.
+
+    Parameters
+    ----------
+    model
+        Any net that ``torch.fx`` can trace.
+
+    Returns
+    -------
+    float
+        0 where there are none.
+    """
+    norms = layer_norms(model)
+    return sum(norms[f"{name}.weight"] ** 2 for name in normalized_layers(model)) ** 0.5
 
 
 def effective_lr(run: Run, model: nn.Module, layers: Sequence[str] | None = None) -> np.ndarray:

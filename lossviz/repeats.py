@@ -186,7 +186,7 @@ class Table:
         if len(values) == 1:
             return _short(values[0], self.digits)
         told = [_short(f(values), self.digits) for f in (np.median, np.min, np.max)]
-        return "{} ({} … {})".format(*told)
+        return "{} ({} … {})".format(*told) if len(set(told)) > 1 else told[0]
 
 
 def _short(value: float, digits: int) -> str:

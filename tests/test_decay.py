@@ -4,7 +4,14 @@ import torch
 from torch import nn
 
 from lossviz import models
-from lossviz.decay import decay_sum, effective_lr, layer_norms, penalty, scale_invariance
+from lossviz.decay import (
+    decay_sum,
+    effective_lr,
+    layer_norms,
+    penalty,
+    scale_free_norm,
+    scale_invariance,
+)
 from lossviz.training import fit
 
 
@@ -61,6 +68,13 @@ def test_layer_norms_leave_biases_and_norms_out():
     }
     first = net.features[0].weight
     assert norms["features.0.weight"] == pytest.approx(float(first.detach().norm()))
+
+
+def test_the_scale_free_norm_leaves_the_last_layer_out():
+    net = models.mlp((8, 8), batch_norm=True, seed=0)
+    hidden = torch.cat([layer.linear.weight.detach().flatten() for layer in net.layers])
+    assert scale_free_norm(net) == pytest.approx(float(hidden.norm()))
+    assert scale_free_norm(models.mlp((8,), seed=0)) == 0
 
 
 def test_the_effective_step_size_is_lr_over_the_squared_norm():

@@ -2,8 +2,17 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
+from lossviz.directions import Direction
 from lossviz.plots.palette import COLORS
-from lossviz.plots.repeats import curves, dots
+from lossviz.plots.repeats import curves, dot_panels, dots, profiles
+from lossviz.surface import Surface
+
+
+def surface(*loss):
+    meta = {"data": "digits", "n_samples": 4, "batch_norm": "stored", "center": {"loss": 0.0}}
+    return Surface(
+        (np.linspace(0, 1, len(loss)),), {"loss": loss}, (Direction({}, label="d"),), meta
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +63,25 @@ def test_axes_say_what_they_are_and_in_which_scale():
     (line,) = curves([x], [1 / x], names=("batch size", "noise"), log=(True, True))
     assert line.axes.get_xlabel() == "batch size (log scale)"
     assert line.axes.get_ylabel() == "noise (log scale)"
+
+
+def test_each_number_has_its_panel_and_the_legend_is_common():
+    columns = {"loss": {"a": [1, 2], "b": [3, 4]}, "norm": {"a": [5, 6], "b": [7, 8]}}
+    drawn = dot_panels(columns)
+    assert [each.axes.get_ylabel() for each in drawn] == ["loss", "loss", "norm", "norm"]
+    (legend,) = drawn[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+
+
+def test_profiles_are_drawn_side_by_side_on_one_scale():
+    groups = {"left": {"train": [surface(1, 2, 3)]}, "right": {"train": [surface(5, 6, 90)]}}
+    one, other = profiles(groups, ends=("small", "large"))
+    assert one.axes.get_title() == "left"
+    assert one.axes.get_ylim() == other.axes.get_ylim()
+    assert other.get_ydata().tolist() == [5, 6, 90]
+    assert [text.get_text() for text in one.axes.texts][:2] == ["small", "large"]
+
+
+def test_profiles_need_a_line():
+    with pytest.raises(ValueError, match="at least one"):
+        profiles({"left": {"train": []}})

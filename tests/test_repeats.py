@@ -81,7 +81,7 @@ def test_a_table_shows_medians_and_ends_with_no_more_digits_than_asked():
     values = {"a": [0.01234, 0.02, 0.5], "b": [np.nan, 1234.0, 20.0], "c": [7e-9]}
     told = repr(Table({"x": values}))
     assert "0.020 (0.012 … 0.50)" in told
-    assert "nan (nan … nan)" in told
+    assert "(" not in told.splitlines()[2]  # nan three times is said once
     assert "7.0e-09" in told
 
 

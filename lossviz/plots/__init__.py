@@ -8,7 +8,7 @@ from lossviz.plots.lines import profile
 from lossviz.plots.palette import COLORS, DASHES, look
 from lossviz.plots.paths import history, trajectory, weight_histogram
 from lossviz.plots.planes import contour, surface3d
-from lossviz.plots.repeats import curves, dots
+from lossviz.plots.repeats import curves, dot_panels, dots, profiles
 from lossviz.plots.slices import convexity_maps, curvature_histogram
 from lossviz.plots.spectra import convexity, density
 
@@ -22,11 +22,13 @@ __all__ = [
     "curvature_histogram",
     "curves",
     "density",
+    "dot_panels",
     "dots",
     "figure",
     "history",
     "look",
     "profile",
+    "profiles",
     "shared_levels",
     "side_by_side",
     "surface3d",

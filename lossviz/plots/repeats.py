@@ -8,13 +8,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from lossviz.plots.figures import LABEL, legend, light_grid, new_axes, text_size, write_caption
-from lossviz.plots.levels import log_wanted
+from lossviz.plots.captions import axis_label, common_caption, joined, number, quantity_label
+from lossviz.plots.figures import (
+    LABEL,
+    TICK,
+    common_legend,
+    figure,
+    legend,
+    light_grid,
+    new_axes,
+    text_size,
+    write_caption,
+    write_common_caption,
+)
+from lossviz.plots.levels import default_log, heights, log_wanted
 from lossviz.plots.lines import check_labels, log_axis, spread
 from lossviz.plots.palette import look
 
-__all__ = ["curves", "dots"]
+__all__ = ["curves", "dot_panels", "dots", "profiles"]
 
 MARKS = "osD^vP"
 
@@ -55,29 +68,146 @@ def dots(
     columns = {label: np.atleast_1d(np.asarray(x, dtype=float)) for label, x in values.items()}
     check_labels(None, sum(len(x) for x in columns.values()))
     ax = new_axes(ax)
-    light_grid(ax)
-    logarithmic = log_wanted(*columns.values(), log=log)
-    if logarithmic:
-        log_axis(ax.yaxis, *columns.values())
-    drawn = []
-    for place, (label, column) in enumerate(columns.items()):
-        color = look(label, place)["color"]
-        sound = column[np.isfinite(column)]
-        x = place + (np.arange(len(sound)) - (len(sound) - 1) / 2) * 0.5 / max(len(sound), 5)
-        mark = MARKS[place % len(MARKS)]
-        style = {"s": 60, "edgecolors": "black", "linewidths": 0.6, "zorder": 3}
-        drawn.append(ax.scatter(x, sound, color=color, marker=mark, **style))
-        if len(sound):
-            ax.hlines(np.median(sound), place - 0.32, place + 0.32, color=color, linewidth=3)
+    drawn = _draw_dots(ax, columns, name, log_wanted(*columns.values(), log=log))
     names = [_tick(label, column) for label, column in columns.items()]
     ax.set_xticks(range(len(columns)), names, fontsize=text_size(ax, LABEL))
-    ax.set_xlim(-0.6, len(columns) - 0.4)
-    ax.set_ylabel(f"{name} (log scale)" if logarithmic else name)
-    if not logarithmic and all((x >= 0).all() for x in columns.values()):
-        ax.set_ylim(bottom=0)
     if caption:
         write_caption(ax, caption)
     return drawn
+
+
+def dot_panels(
+    columns: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    log: bool | None = None,
+    caption: str = "",
+) -> list[PathCollection]:
+    """Draw several numbers of the same settings side by side, as `dots`, with one legend.
+
+    Parameters
+    ----------
+    columns
+        What each number is, to label to one number a seed: as of `lossviz.Table`.
+    log, caption
+        As for `dots`.
+
+    Returns
+    -------
+    list of PathCollection
+        One a label and panel.
+
+    Raises
+    ------
+    ValueError
+        If there is no number.
+    """
+    check_labels(None, len(columns))
+    axes = list(np.ravel(figure(1, len(columns), size=(12.0, 4.8))[1]))
+    drawn = []
+    for ax, (name, values) in zip(axes, columns.items(), strict=True):
+        numbers = {label: np.atleast_1d(np.asarray(x, float)) for label, x in values.items()}
+        check_labels(None, sum(len(x) for x in numbers.values()))
+        drawn += _draw_dots(ax, numbers, name, log_wanted(*numbers.values(), log=log))
+        ax.set_xticks([])
+    common_legend(axes[0])
+    if caption:
+        write_common_caption(axes[0], caption)
+    return drawn
+
+
+def _draw_dots(ax: Axes, columns: Mapping, name: str, log: bool) -> list[PathCollection]:
+    light_grid(ax)
+    if log:
+        log_axis(ax.yaxis, *columns.values())
+    drawn = []
+    for place, (label, column) in enumerate(columns.items()):
+        color, mark = look(label, place)["color"], MARKS[place % len(MARKS)]
+        sound = column[np.isfinite(column)]
+        x = place + (np.arange(len(sound)) - (len(sound) - 1) / 2) * 0.5 / max(len(sound), 5)
+        style = {"s": 70, "edgecolors": "black", "linewidths": 0.6, "zorder": 3, "label": label}
+        drawn.append(ax.scatter(x, sound, color=color, marker=mark, **style))
+        if len(sound):
+            ax.hlines(np.median(sound), place - 0.32, place + 0.32, color=color, linewidth=3)
+    ax.set_xlim(-0.6, len(columns) - 0.4)
+    ax.set_ylabel(f"{name} (log scale)" if log else name)
+    if not log and all((x[np.isfinite(x)] >= 0).all() for x in columns.values()):
+        ax.set_ylim(bottom=0)
+    return drawn
+
+
+def profiles(
+    groups: Mapping[str, Mapping[str, Sequence]],
+    *,
+    quantity: str = "loss",
+    ends: tuple[str, str] = ("", ""),
+    log: bool | None = None,
+) -> list[Line2D]:
+    """Draw lines through weight space side by side, on one vertical scale, as `profile` does.
+
+    Parameters
+    ----------
+    groups
+        Title of a panel, to label, to surfaces with one axis each: those of one label are thin,
+        with their median thick.
+    quantity
+        A key of the surfaces' values.
+    ends
+        What stands at α = 0 and at α = 1, written above.
+    log
+        Whether the vertical axis is logarithmic; None where the values span over two decades.
+
+    Returns
+    -------
+    list of Line2D
+        Panel by panel, as `profile` orders them.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw.
+    """
+    panels = {
+        title: [(label, surface) for label, several in group.items() for surface in several]
+        for title, group in groups.items()
+    }
+    surfaces = [surface for panel in panels.values() for _, surface in panel]
+    check_labels(None, len(surfaces))
+    values = [heights(surface, quantity, n_axes=1) for surface in surfaces]
+    log = log_wanted(*values, log=default_log(quantity, log))
+    axes = list(np.ravel(figure(1, len(panels), size=(12.0, 5.4))[1]))
+    lines = []
+    for ax, (title, panel) in zip(axes, panels.items(), strict=True):
+        lines += _draw_panel(ax, panel, quantity, ends, log)
+        ax.set_title(title, fontsize=text_size(ax, LABEL), pad=2.4 * text_size(ax, TICK))
+    _share_heights(axes, quantity, log)
+    common_legend(axes[0])
+    write_common_caption(axes[0], joined([common_caption(surfaces, quantity), "same scale"]))
+    return lines
+
+
+def _draw_panel(ax: Axes, panel: list, quantity: str, ends: tuple, log: bool) -> list[Line2D]:
+    light_grid(ax)
+    labels, surfaces = zip(*panel, strict=True)
+    values = [heights(surface, quantity, n_axes=1) for surface in surfaces]
+    if log:
+        log_axis(ax.yaxis, *values)
+    lines = spread(ax, [surface.axes[0] for surface in surfaces], values, labels)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2.5, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(number))
+    ax.set_xlabel(axis_label(surfaces[0], 0))
+    for place, name in enumerate(ends):
+        ax.axvline(place, color="0.6", linewidth=1.5, zorder=0)
+        style = {"ha": "center", "va": "bottom", "fontsize": text_size(ax, TICK)}
+        ax.text(place, 1.01, name, transform=ax.get_xaxis_transform(), **style)
+    return lines
+
+
+def _share_heights(axes: list[Axes], quantity: str, log: bool) -> None:
+    low, high = zip(*(ax.get_ylim() for ax in axes), strict=True)
+    for ax in axes:
+        ax.set_ylim(min(low), max(high))
+        ax.set_ylabel(quantity_label(quantity, log=log))
+        ax.label_outer(remove_inner_ticks=False)
 
 
 def curves(
