@@ -22,8 +22,8 @@ __all__ = ["Dataset", "Split", "cifar10", "digits", "fashion"]
 
 # What numpy and zipfile raise for bytes that are no npz file, or ask for more memory than there is.
 DAMAGE = (
-    ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, NotImplementedError,
-    MemoryError, zipfile.BadZipFile, zlib.error,
+    ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, RuntimeError,
+    NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 CIFAR10_PART = "cifar10_lossless_part.npz"
