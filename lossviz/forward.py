@@ -145,8 +145,9 @@ class Forward:
 
     def noise_cause(self) -> str:
         """Return the likely cause of two evaluations that differ."""
-        names = {type(m).__name__ for m in self.plain.model.modules()}
-        random = sorted(name for name in names if "Drop" in name or "Noise" in name)
+        kinds = {type(m) for m in self.plain.model.modules()}
+        own = [kind.__name__ for kind in kinds if not kind.__module__.startswith("torch.nn.")]
+        random = sorted(name for name in own if "Drop" in name or "Noise" in name)
         if random:
             return f"a random layer that stays on in eval mode ({', '.join(random)})"
         return (

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lossviz.directions import check_same
 from lossviz.forward import Forward
 from lossviz.losses import accuracy, batch_length, check_classes, cross_entropy, total
-from lossviz.samples import as_batches, as_tensors, largest_activation, mapped
+from lossviz.samples import as_batches, as_tensors, joined, largest_activation, mapped
 from lossviz.snapshot import has_norm, snapshot
 from lossviz.storage import fingerprint
 
@@ -311,7 +311,7 @@ class Objective:
         return {
             "weights": fingerprint(self.weights, self.buffers),
             "architecture": fingerprint(re.sub(" at 0x[0-9a-f]+", "", repr(self.model))),
-            "data": fingerprint([_plain(batch) for batch in self.batches]),
+            "data": fingerprint(_plain(joined(self.batches))),
             "calibration": fingerprint(_plain(self.calibration)),
         }
 

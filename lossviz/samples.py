@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_batches", "as_tensors", "largest_activation", "mapped"]
+__all__ = ["as_batches", "as_tensors", "joined", "largest_activation", "mapped"]
 
 BATCH_BYTES = {"cpu": 2 * 2**20, "cuda": 512 * 2**20, "mps": 128 * 2**20}
 
@@ -144,6 +144,26 @@ def mapped(function: Callable[[Tensor], Tensor], part: object) -> object:
     if isinstance(part, (tuple, list)):
         return type(part)(mapped(function, value) for value in part)
     return part
+
+
+def joined(batches: list[tuple]) -> list:
+    """Return batches of tensors as one: how they were cut does not decide a mean over samples.
+
+    Parameters
+    ----------
+    batches
+        Tuples ``(inputs, targets, …)``.
+
+    Returns
+    -------
+    list
+        ``[inputs, targets, …]``; the batches themselves where they cannot be joined (lists of
+        images, or images of several sizes).
+    """
+    try:
+        return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+    except (TypeError, ValueError, RuntimeError):
+        return batches
 
 
 def largest_activation(model: nn.Module, inputs: Tensor) -> int:

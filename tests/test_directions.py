@@ -1,6 +1,7 @@
 import math
 import pickle
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,17 +124,15 @@ def test_toward_moves_running_statistics_and_no_counter():
 
 
 def test_toward_takes_weights_by_name_and_things_that_have_weights(net):
-    class Run:
-        weights = {name: w + 1 for name, w in net.named_parameters()}
-
-    for end in (Run, Run.weights, OrderedDict(Run.weights)):
+    weights = {name: w + 1 for name, w in net.named_parameters()}
+    for end in (SimpleNamespace(weights=weights), weights, OrderedDict(weights)):
         assert torch.allclose(
             flat(toward(net, end)), torch.ones(51, dtype=torch.float64), atol=1e-6
         )
 
 
 def test_toward_the_same_point_is_refused(net):
-    with pytest.raises(ValueError, match="equal.*give two different nets"):
+    with pytest.raises(ValueError, match=r"equal.*give two different nets"):
         toward(net, net)
 
 
@@ -176,7 +175,7 @@ def test_a_direction_that_is_not_finite_is_refused(net, pair):
 
 def test_a_direction_read_without_its_tensors_names_its_recipe(net):
     empty = Direction({}, label="random, seed 5", recipe={"kind": "random", "seed": 5})
-    with pytest.raises(ValueError, match="again from its recipe.*5"):
+    with pytest.raises(ValueError, match=r"again from its recipe.*5"):
         check_fits(empty, dict(net.named_parameters()))
 
 
