@@ -24,6 +24,7 @@ from lossviz.training import fit
 from lossviz.trajectory import Trajectory
 from lossviz.units import match_units, rename_units
 from lossviz.version import __version__
+from lossviz.widgets import explore
 
 __all__ = [
     "AdaptiveBatch",
@@ -46,6 +47,7 @@ __all__ = [
     "data",
     "decay",
     "describe",
+    "explore",
     "fit",
     "fit_each",
     "gather",

@@ -1,0 +1,99 @@
+import base64
+
+import numpy as np
+import pytest
+import torch
+
+from lossviz.normalization import random_direction
+from lossviz.objective import Objective
+from lossviz.planes import plane
+from lossviz.split import Split
+from lossviz.widgets import explore
+
+
+def blobs(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(0, 10, (n,), generator=generator)
+    inputs = torch.randn(n, 1, 8, 8, generator=generator)
+    inputs[torch.arange(n), 0, targets % 8, targets // 8] += 4
+    return Split(inputs, targets, name="blobs train")
+
+
+class Blobs:
+    train = blobs(96, 0)
+
+
+@pytest.fixture
+def explorer():
+    torch.set_num_threads(1)
+    made = explore(Blobs, depth=8, width=2, points=9, samples=80, epochs=1)
+    assert made.wait(120)
+    yield made
+    made.close()
+
+
+def test_the_final_picture_is_the_plane_that_a_script_would_compute(explorer):
+    net = explorer.nets[(8, True)]
+    u, v = (random_direction(net, seed=seed) for seed in (1, 2))
+    loss = Objective(net, Blobs.train[:80])
+    wanted = plane(loss, u, v, points=9, progress=False).values["loss"]
+    np.testing.assert_allclose(explorer.surface.values["loss"], wanted, rtol=1e-5)
+    assert explorer.status == "9 × 9 points, 80 samples, final"
+
+
+def test_thirty_moves_in_a_row_end_on_the_picture_of_the_last(explorer):
+    for seed in range(30):
+        explorer.set(seed=seed)
+    assert explorer.wait(120)
+    labels = [d.label for d in explorer.surface.directions]
+    assert labels == ["random, seed 29", "random, seed 30"]
+    assert explorer.status.endswith("final")
+
+
+def test_a_depth_is_trained_once_and_kept(explorer):
+    explorer.set(skip=False)
+    assert explorer.wait(120)
+    kept = explorer.nets[(8, False)]
+    explorer.set(skip=True)
+    explorer.set(skip=False)
+    assert explorer.wait(120)
+    assert explorer.nets[(8, False)] is kept
+
+
+def test_a_right_angle_turns_the_plane_by_one_axis(explorer):
+    before = explorer.surface.values["loss"]
+    explorer.set(angle=90.0)
+    assert explorer.wait(120)
+    turned = explorer.surface.values["loss"]  # u' = v, v' = −u
+    np.testing.assert_allclose(turned, before[::-1].T, rtol=1e-3)
+
+
+def test_an_error_in_the_background_is_told_in_the_widget(explorer, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("the plane is <broken>")
+
+    monkeypatch.setattr("lossviz.widgets._grid", broken)
+    explorer.set(seed=50)
+    assert explorer.wait(120)
+    assert "the plane is <broken>" in explorer.status
+    assert "<broken>" not in explorer._status.value
+
+
+def test_a_reader_without_a_kernel_gets_a_picture(explorer):
+    bundle = explorer._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert "final" in bundle["text/plain"]
+
+
+def test_closing_the_widget_ends_its_thread():
+    made = explore(Blobs, depth=8, width=2, points=9, samples=80, epochs=1)
+    made.close()
+    made._worker._thread.join(60)
+    assert not made._worker.alive
+
+
+def test_an_unknown_control_and_a_wrong_depth_are_refused(explorer):
+    with pytest.raises(ValueError, match="no control 'colour'"):
+        explorer.set(colour=1)
+    with pytest.raises(ValueError, match="take 56 or 62"):
+        explore(Blobs, depth=57)
