@@ -89,7 +89,7 @@ class Points:
         dict
             Name to float64 ``[points]``; inf or nan where the loss overflows.
         """
-        steps = torch.as_tensor(np.asarray(coefficients, dtype=np.float64))
+        steps = torch.from_numpy(np.array(coefficients, dtype=np.float64))
         results = [self._chunk_values(part) for part in steps.split(self.chunk)]
         table = torch.cat(results).cpu().double().numpy()
         return {name: table[:, column] for column, name in enumerate(self.names)}
