@@ -157,6 +157,11 @@ def _loss_grid(
     executor: Executor | None,
     settings: Mapping[str, object] | None = None,
 ) -> Grid:
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"the first argument must be an lv.Objective; got {type(objective).__name__}: give "
+            f"lv.Objective(model, data)."
+        )
     points = Points(objective, directions)
     return Grid(
         objective,
