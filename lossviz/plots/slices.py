@@ -8,10 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.patches import StepPatch
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from lossviz.plots.captions import common_caption, count, joined, number
 from lossviz.plots.figures import (
     LABEL,
+    TICK,
     figure,
     legend,
     light_grid,
@@ -33,7 +35,7 @@ def curvature_histogram(
     lowest: float | None = None,
     label: str = "random directions",
     ax: Axes | None = None,
-    bins: int = 40,
+    bins: int = 25,
 ) -> StepPatch:
     """Draw how the curvatures along random directions are distributed.
 
@@ -76,7 +78,7 @@ def curvature_histogram(
     if expected is not None:
         _draw_expected(ax, *expected)
     ax.axvline(0, color="black", linewidth=1.5)
-    ax.set(xlabel="curvature uᵀHu along a random unit direction u", ylabel="density")
+    ax.set(xlabel="curvature uᵀHu", ylabel="density")
     legend(ax)
     write_caption(ax, joined(_told(curvatures, lowest)))
     return drawn
@@ -125,17 +127,31 @@ def convexity_maps(
         )
     columns = min(4, len(maps))
     rows = -(-len(maps) // columns)
-    widths = [1.0] * (columns - 1) + [1.3]  # the last one holds the colour bar
-    axes = np.ravel(figure(rows, columns, size=(12.0, 4.2 * rows), widths=widths)[1])
+    axes = np.ravel(figure(rows, columns, size=(12.0, 3.9 * rows))[1])
     drawn = []
-    for place, (curvatures, label, ax) in enumerate(zip(maps, labels, axes, strict=False), 1):
-        bar = place % columns == 0 or place == len(maps)
-        told = {"limit": limit, "threshold": threshold, "colorbar": bar, "caption": False}
-        drawn.append(convexity(curvatures, ax=ax, **told))
+    for curvatures, label, ax in zip(maps, labels, axes, strict=False):
+        drawn.append(convexity(curvatures, ax=ax, limit=limit, colorbar=False, caption=False))
         ax.set_title(label, fontsize=text_size(ax, LABEL))
-        ax.set(xlabel="α", ylabel="β" if place % columns == 1 or columns == 1 else "")
+        ax.set(xlabel="α", ylabel="β", box_aspect=1)
+        for axis, places in zip((ax.xaxis, ax.yaxis), curvatures.axes, strict=True):
+            ends = places[[0, -1]]
+            axis.set_major_locator(FixedLocator([ends[0], ends.mean(), ends[1]]))
+        ax.label_outer()
     for ax in axes[len(maps) :]:
         ax.set_axis_off()
-    told = [common_caption(list(maps), "lambda_min"), f"line on the bar: {number(threshold)}"]
-    write_common_caption(axes[0], joined([*told, "plus: λ min above 0"]))
+    _add_common_bar(drawn, list(axes), limit, threshold)
+    told = common_caption(list(maps), "lambda_min")
+    write_common_caption(axes[0], joined([told, "plus: λ min above 0"]))
     return drawn
+
+
+def _add_common_bar(drawn: list[QuadMesh], axes: list[Axes], limit: float, threshold: float):
+    beyond = any(mesh.get_array().max() > limit for mesh in drawn)
+    extend = "max" if beyond else "neither"
+    bar = axes[0].figure.colorbar(drawn[0], ax=axes, extend=extend, pad=0.02, shrink=0.8)
+    bar.set_ticks([0, threshold, limit] if threshold < limit else [0, limit])
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(number))
+    bar.ax.tick_params(labelsize=text_size(axes[0], TICK))
+    bar.set_label("|λ min / λ max|", fontsize=text_size(axes[0], LABEL))
+    bar.ax.axhline(threshold, color="white", linewidth=4)
+    bar.ax.axhline(threshold, color="black", linewidth=1.5)
