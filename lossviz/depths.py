@@ -1,15 +1,18 @@
 """Nets of many depths, with and without skips, trained alike: one row per net.
 
-``python -m lossviz.depths --out FOLDER`` makes the table that lesson 5 opens with. Every net leaves
-its row, its plane and, for the first seed, its weights; a stopped command goes on where it was.
+``python -m lossviz.depths --out FOLDER`` makes the table that lesson 5 reads. Every net leaves its
+row, the first seed of each kind its plane, and some their weights; a stopped command goes on where
+it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +22,77 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from lossviz import data, models
-from lossviz.coherence import gradient_coherence
+from lossviz.depth_table import file_name, read_table
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
 from lossviz.planes import plane
 from lossviz.roughness import roughness
 from lossviz.run import Run
 from lossviz.split import Dataset
+from lossviz.starts import start_row
 from lossviz.storage import atomic_write
 from lossviz.surface import Surface
 from lossviz.training import fit
 
-__all__ = ["depth_row", "main", "train_depth"]
+__all__ = ["Trained", "combinations", "compare", "main", "train_depth"]
 
-RECIPE = {"batch_size": 64, "lr": 0.1, "weight_decay": 5e-4}
+RECIPE = {"batch_size": 64, "weight_decay": 5e-4}
+STARTS = ("he", "looks linear")
+
+# The table of lesson 5: depths, widths, and recipes for the net that fails.
+SEEDS = (0, 1, 2, 3, 4)
+TABLE = (
+    {"depth": (8, 14, 20, 32, 44, 56, 110), "seed": SEEDS},
+    {"depth": (56,), "width": (4, 16), "seed": (0, 1, 2)},
+    {"depth": (302,), "width": (4,), "seed": (0, 1, 2)},
+    {"depth": (56,), "skip": (False,), "lr": (0.01,), "start": STARTS, "seed": SEEDS},
+    {"depth": (56,), "skip": (False,), "lr": (0.01,), "warmup": (3,), "seed": SEEDS},
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A net, how it was trained, and what was measured of it.
+
+    Attributes
+    ----------
+    row : dict
+        Its kind (depth, skip, width, seed, …) and its numbers.
+    run : Run
+        Of :func:`lossviz.fit`.
+    net : nn.Module
+        In eval mode.
+    surface : Surface or None
+        Its filter-normalized plane.
+    """
+
+    row: dict
+    run: Run
+    net: nn.Module
+    surface: Surface | None
+
+
+def combinations(**choices: Iterable) -> list[dict]:
+    """Return every combination of the choices, the last one changing first.
+
+    Parameters
+    ----------
+    **choices
+        Name to values.
+
+    Returns
+    -------
+    list of dict
+        For :func:`compare`.
+
+    Examples
+    --------
+    >>> combinations(depth=[8, 14], skip=[True, False])[:2]
+    [{'depth': 8, 'skip': True}, {'depth': 8, 'skip': False}]
+    """
+    return [
+        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
+    ]
 
 
 def train_depth(
@@ -42,11 +102,15 @@ def train_depth(
     skip: bool,
     width: int = 8,
     seed: int = 0,
+    start: str = "he",
+    lr: float = 0.1,
+    warmup: float = 0,
     epochs: int = 12,
     progress: bool = False,
-    **recipe: object,
 ) -> tuple[nn.Module, Run]:
     """Return a residual or plain net of this depth, trained on the digits, and its run.
+
+    SGD with momentum 0.9, batches of 64, weight decay 5e-4, the step size on a cosine to zero.
 
     Parameters
     ----------
@@ -60,69 +124,111 @@ def train_depth(
         Filters of the first stage.
     seed
         Of the initialization and of the order of samples.
-    epochs
-        Passes over the training samples.
+    start
+        ``"he"``, or ``"looks linear"`` (:func:`lossviz.models.looks_linear`).
+    lr, warmup, epochs
+        As of :func:`lossviz.fit`.
     progress
         Show a bar.
-    **recipe
-        For :func:`lossviz.fit`, instead of batch 64, lr 0.1 and weight decay 5e-4.
 
     Returns
     -------
     tuple
         ``(net, run)``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such start, or a setting is not allowed.
     """
+    if start not in STARTS:
+        raise ValueError(f"start must be 'he' or 'looks linear'; got {start!r}: take 'he'.")
     channels = digits.train.inputs.shape[1]
     net = models.resnet(depth, width=width, skip=skip, seed=seed, channels=channels)
-    settings = {**RECIPE, "epochs": epochs, "record": None, "progress": progress, **recipe}
-    return net, fit(net, digits.train, test=digits.test, seed=seed, **settings)
+    if start == "looks linear":
+        models.looks_linear(net, seed=seed)
+    settings = {**RECIPE, "lr": lr, "warmup": warmup, "epochs": epochs, "record": None}
+    run = fit(net, digits.train, test=digits.test, seed=seed, progress=progress, **settings)
+    return net, run
 
 
-def depth_row(
+def compare(
     digits: Dataset,
-    net: nn.Module,
-    run: Run,
+    nets: Sequence[Mapping],
     *,
+    epochs: int = 12,
     samples: int = 256,
-    points: int = 17,
+    points: int | None = 17,
     span: float = 1.0,
     directions: Sequence[int] = (1, 2),
-    progress: bool = False,
-) -> tuple[dict[str, float], Surface]:
-    """Return what is measured of one trained net, and its filter-normalized plane.
+    progress: bool = True,
+) -> list[Trained]:
+    """Return the nets, trained one after the other, with what was measured of each.
 
     Parameters
     ----------
     digits
-        The data set it was trained on.
-    net, run
-        From :func:`train_depth`.
+        A data set with ``train`` and ``test``.
+    nets
+        The settings of each for :func:`train_depth`, as of :func:`combinations`.
+    epochs
+        Passes over the training samples.
     samples
         So many of the training samples are in the plane's loss.
     points, span
-        Of the plane.
+        Of the plane; without ``points`` none is drawn.
     directions
-        Seeds of the two directions.
+        Seeds of its two directions.
     progress
         Show a bar.
 
     Returns
     -------
-    tuple
-        A row of numbers, and the surface.
+    list of Trained
+        In the order of ``nets``.
     """
-    loss = Objective(net, digits.train[:samples])
-    u, v = (random_direction(net, seed=seed) for seed in directions)
-    surface = plane(loss, u, v, span=span, points=points, progress=progress)
-    seen = roughness(surface)
-    cosines = gradient_coherence(net, digits.train, batch_size=64, n_batches=10, seed=0)
-    last = run.history[-1]
-    height = surface.values["loss"][np.isfinite(surface.values["loss"])]
-    row = {key: last[key] for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
-    row |= {"negative_curvature": seen.negative_curvature, "basins": seen.basins}
-    row |= {"ripple": seen.ripple, "coherence": cosines.mean, "confusion": cosines.minimum}
-    row |= {"lowest_loss": float(height.min()), "highest_loss": float(height.max())}
-    return row, surface
+    trained = []
+    for which in tqdm(nets, desc="nets", disable=not progress):
+        net, run = train_depth(digits, **which, epochs=epochs)
+        row = {**which, **_numbers(run)}
+        surface = None
+        if points is not None:
+            loss = Objective(net, digits.train[:samples])
+            u, v = (random_direction(net, seed=seed) for seed in directions)
+            surface = plane(loss, u, v, span=span, points=points, progress=False)
+            row |= plane_row(surface)
+        trained.append(Trained({k: _rounded(x) for k, x in row.items()}, run, net, surface))
+    return trained
+
+
+def plane_row(surface: Surface) -> dict[str, float]:
+    """Return what is told of a plane: its roughness, and its lowest and highest loss.
+
+    Parameters
+    ----------
+    surface
+        With two axes.
+
+    Returns
+    -------
+    dict
+        Name to number.
+    """
+    seen, loss = roughness(surface), surface.values["loss"]
+    low, high = (float(f(loss[np.isfinite(loss)])) for f in (np.min, np.max))
+    row = {"negative_curvature": seen.negative_curvature, "basins": seen.basins}
+    return {**row, "ripple": seen.ripple, "lowest_loss": low, "highest_loss": high}
+
+
+def _numbers(run: Run) -> dict[str, float]:
+    names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    return {name: run.history[-1][name] for name in names}
+
+
+def _rounded(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None  # JSON has no nan
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -138,68 +244,75 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     folder, digits = Path(options.out), data.digits()
     folder.mkdir(parents=True, exist_ok=True)
-    nets = [
-        {"depth": depth, "skip": skip, "width": width, "seed": seed}
-        for seed in options.seeds
-        for depth in options.depths
-        for width in options.widths
-        for skip in (True, False)
-    ]
-    for net in tqdm(nets, desc="nets"):
-        _make(folder, digits, net, options)
-    rows = [json.loads((folder / f"{_name(net)}.json").read_text()) for net in nets]
-    table = {"command": _command(options), "torch": torch.__version__, "rows": rows}
-    atomic_write(folder / "table.json", json.dumps(table, indent=1).encode() + b"\n")
+    table = folder / "table.json"
+    rows = read_table(table) if table.exists() else []
+    known = {} if options.again else {file_name(row): row for row in rows}
+    for which, first in tqdm(list(_wanted(options)), desc="nets"):
+        if file_name(which) not in known:
+            row = _make(folder, digits, which, options, first=first)
+            rows = [
+                *(other for other in rows if file_name(other) != file_name(row)),
+                row,
+            ]
+            _write(table, rows)
 
 
-def _make(folder: Path, digits: Dataset, which: Mapping, options: argparse.Namespace) -> None:
-    name = _name(which)
-    if (folder / f"{name}.json").exists():
-        return
-    start = models.resnet(which["depth"], **{k: which[k] for k in ("width", "skip", "seed")})
-    cosines = gradient_coherence(start, digits.train, batch_size=64, n_batches=10, seed=0)
-    net, run = train_depth(digits, **which, epochs=options.epochs)
-    row, surface = depth_row(digits, net, run, samples=options.samples, points=options.points)
-    row |= {"start_coherence": cosines.mean, "start_confusion": cosines.minimum}
-    row = {key: _rounded(value) for key, value in row.items()}
-    surface.save(folder / f"{name}.npz")
-    if which["seed"] == options.seeds[0] and options.weights:
-        tensors = {k: t.contiguous() for k, t in net.state_dict().items()}
-        atomic_write(folder / f"{name}.safetensors", save(tensors))
-    atomic_write(folder / f"{name}.json", json.dumps({**which, **row}).encode())
+def _wanted(options: argparse.Namespace) -> Iterator[tuple[dict, bool]]:
+    """Yield the settings of each net, and whether its seed is the first one of its block."""
+    own = {"depth": options.depths, "skip": options.skips, "width": options.widths}
+    own |= {"seed": options.seeds, "start": options.starts, "lr": options.lrs}
+    own = {name: values for name, values in own.items() if values}
+    rest = {"skip": (True, False), "width": (8,), "seed": SEEDS, "start": ("he",)}
+    rest |= {"lr": (0.1,), "warmup": (options.warmup,)}
+    for block in [own] if own else TABLE:
+        choices = {**rest, **block}
+        for which in combinations(**choices):
+            yield which, which["seed"] == choices["seed"][0]
 
 
-def _rounded(value: float) -> float | int:
-    return value if isinstance(value, int) or not math.isfinite(value) else float(f"{value:.6g}")
+def _make(folder: Path, digits: Dataset, which: dict, options, *, first: bool) -> dict:
+    size = {"width": which["width"], "skip": which["skip"], "seed": which["seed"]}
+    start = models.resnet(which["depth"], **size)
+    if which["start"] == "looks linear":
+        models.looks_linear(start, seed=which["seed"])
+    before = {k: _rounded(x) for k, x in start_row(start, digits.train).items()}
+    settings = {
+        "epochs": options.epochs,
+        "samples": options.samples,
+        "points": options.points,
+    }
+    (trained,) = compare(digits, [which], progress=False, **settings)
+    path = folder / file_name(which)
+    if first:
+        trained.surface.save(path.with_name(f"{path.name}.npz"))
+    if first and which["depth"] in options.weights:
+        tensors = {k: t.contiguous() for k, t in trained.net.state_dict().items()}
+        atomic_write(path.with_name(f"{path.name}.safetensors"), save(tensors))
+    return {**trained.row, **before, "epochs": options.epochs}
 
 
-def _name(net: Mapping[str, object]) -> str:
-    kind = "skip" if net["skip"] else "plain"
-    return f"resnet{net['depth']}_{kind}_width{net['width']}_seed{net['seed']}"
-
-
-def _command(options: argparse.Namespace) -> str:
-    def spaced(values: Iterable) -> str:
-        return " ".join(map(str, values))
-
-    return (
-        f"python -m lossviz.depths --out {Path(options.out).name} --depths "
-        f"{spaced(options.depths)} --widths {spaced(options.widths)} --seeds "
-        f"{spaced(options.seeds)} --epochs {options.epochs} --samples {options.samples} "
-        f"--points {options.points}"
-    )
+def _write(path: Path, rows: list[dict]) -> None:
+    rows = sorted(rows, key=lambda row: (row["width"], row["depth"], file_name(row)))
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    atomic_write(path, f'{{"torch": "{torch.__version__}", "rows": [\n{lines}\n]}}\n'.encode())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lossviz.depths", description=__doc__)
     parser.add_argument("--out", required=True, help="the folder")
-    parser.add_argument("--depths", type=int, nargs="+", default=(8, 14, 20, 32, 44, 56, 110))
-    parser.add_argument("--widths", type=int, nargs="+", default=(8,), help="of the first stage")
-    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2, 3, 4))
+    parser.add_argument("--depths", type=int, nargs="+", help="default: the table of lesson 5")
+    parser.add_argument("--widths", type=int, nargs="+", help="of the first stage")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--lrs", type=float, nargs="+")
+    parser.add_argument("--starts", choices=STARTS, nargs="+")
+    parser.add_argument("--warmup", type=float, default=0, help="epochs")
+    kinds = {"skip": True, "plain": False}
+    parser.add_argument("--skips", type=kinds.get, nargs="+", help="skip, plain, or both")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--samples", type=int, default=256, help="of the plane's loss")
     parser.add_argument("--points", type=int, default=17, help="along each axis of the plane")
-    parser.add_argument("--weights", action="store_true", help="keep the first seed's weights")
+    parser.add_argument("--weights", type=int, nargs="*", default=(), help="depths to keep")
+    parser.add_argument("--again", action="store_true", help="also nets that the table has")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     return parser
 

@@ -1,7 +1,9 @@
 """Pictures: functions that take data and an optional `ax`, and return the artists they drew."""
 
+from lossviz.plots.against import against
 from lossviz.plots.captions import caption
 from lossviz.plots.comparison import side_by_side
+from lossviz.plots.cosines import cosines
 from lossviz.plots.figures import figure
 from lossviz.plots.levels import shared_levels
 from lossviz.plots.lines import profile
@@ -15,10 +17,12 @@ from lossviz.plots.spectra import convexity, density
 __all__ = [
     "COLORS",
     "DASHES",
+    "against",
     "caption",
     "contour",
     "convexity",
     "convexity_maps",
+    "cosines",
     "curvature_histogram",
     "curves",
     "density",

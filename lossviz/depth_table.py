@@ -1,0 +1,236 @@
+"""The table of nets of many depths: its rows, its planes, its weights, and its medians.
+
+A row is a dict: the kind of a net (``depth``, ``skip``, ``width``, ``seed``, ``start``, ``lr``,
+``warmup``) and its numbers. :mod:`lossviz.depths` makes the table, ``data/depths`` holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from lossviz.models import load_weights, resnet
+from lossviz.shipped import shipped
+from lossviz.surface import Surface
+
+__all__ = [
+    "file_name",
+    "pick",
+    "read_table",
+    "spread_table",
+    "stored_net",
+    "stored_plane",
+]
+
+USUAL = {"width": 8, "seed": 0, "start": "he", "lr": 0.1, "warmup": 0}
+
+
+def read_table(path: str | os.PathLike | None = None) -> list[dict]:
+    """Return the rows of a table, one per net.
+
+    Parameters
+    ----------
+    path
+        A ``table.json`` of ``python -m lossviz.depths``; None: the one that comes with the kit.
+
+    Returns
+    -------
+    list of dict
+        Sorted by width and depth.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is damaged.
+    """
+    path = shipped("depths/table.json") if path is None else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no table {str(path)!r}: make it with lossviz.depths.")
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        for row in rows:
+            file_name(row)
+    except (ValueError, KeyError, TypeError) as problem:
+        raise ValueError(f"{str(path)!r} is damaged: take it from the repository.") from problem
+    return rows
+
+
+def file_name(row: Mapping) -> str:
+    """Return the name, without ending, of the files that belong to a row.
+
+    Parameters
+    ----------
+    row
+        With ``depth`` and ``skip``; what else is missing is as usual (width 8, seed 0, lr 0.1).
+
+    Returns
+    -------
+    str
+        What differs from usual is named.
+
+    Examples
+    --------
+    >>> file_name({"depth": 56, "skip": False, "lr": 0.01})
+    'resnet56_plain_width8_seed0_lr0.01'
+    """
+    row = {**USUAL, **row}
+    kind = "skip" if row["skip"] else "plain"
+    name = f"resnet{row['depth']}_{kind}_width{row['width']}_seed{row['seed']}"
+    name += "" if row["start"] == "he" else f"_{row['start'].replace(' ', '_')}"
+    name += "" if row["lr"] == USUAL["lr"] else f"_lr{row['lr']:g}"
+    return name + (f"_warmup{row['warmup']:g}" if row["warmup"] else "")
+
+
+def pick(rows: Sequence[Mapping], **which: object) -> list[dict]:
+    """Return the rows of one kind.
+
+    Parameters
+    ----------
+    rows
+        Of a table.
+    **which
+        Name to value, or to a list of allowed values; of what is not named, the usual value
+        (learning rate 0.1 without warm-up, He's start) where the rows differ in it.
+
+    Returns
+    -------
+    list of dict
+        In their order.
+
+    Raises
+    ------
+    ValueError
+        If no row is left.
+
+    Examples
+    --------
+    >>> rows = [{"depth": 8, "skip": True}, {"depth": 56, "skip": True, "lr": 0.01}]
+    >>> len(pick(rows, skip=True)), len(pick(rows, skip=True, lr=[0.1, 0.01]))
+    (1, 2)
+    """
+    usual = {name: USUAL[name] for name in ("start", "lr", "warmup") if name not in which}
+    wanted = {name: _several(value) for name, value in {**usual, **which}.items()}
+    found = [
+        dict(row)
+        for row in rows
+        if all({**USUAL, **row}.get(name) in values for name, values in wanted.items())
+    ]
+    if not found:
+        told = ", ".join(f"{name} {value}" for name, value in which.items())
+        raise ValueError(
+            f"no net of the table has {told}: look at lossviz.depth_table.read_table()."
+        )
+    return found
+
+
+def _several(value: object) -> Sequence:
+    return value if isinstance(value, (list, tuple, range)) else [value]
+
+
+def stored_plane(depth: int, *, skip: bool, **kind: object) -> Surface:
+    """Return the plane of a net of the table that comes with the kit.
+
+    Parameters
+    ----------
+    depth, skip
+        Which net.
+    **kind
+        ``width``, ``start``, ``lr``, ``warmup``, where they are not the usual ones.
+
+    Returns
+    -------
+    Surface
+        17 × 17 points, over 256 training digits.
+
+    Raises
+    ------
+    FileNotFoundError
+        If that plane is not shipped.
+    """
+    return Surface.load(shipped(f"depths/{file_name({'depth': depth, 'skip': skip, **kind})}.npz"))
+
+
+def stored_net(depth: int, *, skip: bool, width: int = 8) -> nn.Module:
+    """Return a net of the table that comes with the kit, trained, in eval mode.
+
+    Parameters
+    ----------
+    depth, skip, width
+        Which net; its seed is 0.
+
+    Returns
+    -------
+    nn.Module
+        A ResNet for the digits.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its weights are not shipped.
+    """
+    name = file_name({"depth": depth, "skip": skip, "width": width})
+    net = resnet(depth, width=width, skip=skip)
+    return load_weights(net, shipped(f"depths/{name}.safetensors")).eval()
+
+
+def spread_table(
+    rows: Sequence[Mapping], quantities: Mapping[str, str], *, by: Sequence[str]
+) -> str:
+    """Return a table of text: for each kind of net, the median of each quantity and its range.
+
+    Parameters
+    ----------
+    rows
+        Of the nets.
+    quantities
+        Name of a number in the rows to its format, such as ``{"test_accuracy": ".2f"}``.
+    by
+        Names whose values make a kind; ``"skip"`` is written as skip or plain.
+
+    Returns
+    -------
+    str
+        One line a kind, in the order of the rows: ``n``, then ``median (least to greatest)``.
+
+    Examples
+    --------
+    >>> rows = [{"skip": True, "loss": x} for x in (1.0, 2.0, 4.0)]
+    >>> print(spread_table(rows, {"loss": ".1f"}, by=["skip"]))
+            n  loss
+    skip    3  2.0 (1.0 to 4.0)
+    """
+    groups: dict[tuple, list[Mapping]] = {}
+    for row in rows:
+        groups.setdefault(tuple(_word(name, row) for name in by), []).append(row)
+    head = [*("" if name == "skip" else name.replace("_", " ") for name in by), "n"]
+    lines = [head + [name.replace("_", " ") for name in quantities]]
+    for kind, members in groups.items():
+        numbers = [_spread([row[q] for row in members], form) for q, form in quantities.items()]
+        lines.append([*kind, str(len(members)), *numbers])
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    widths = [max(width, 6) if k < len(by) else width for k, width in enumerate(widths)]
+    told = (
+        "  ".join(word.ljust(w) for word, w in zip(line, widths, strict=True)) for line in lines
+    )
+    return "\n".join(line.rstrip() for line in told)
+
+
+def _word(name: str, row: Mapping) -> str:
+    value = {**USUAL, **row}[name]
+    return ("skip" if value else "plain") if name == "skip" else str(value)
+
+
+def _spread(numbers: list[float], form: str) -> str:
+    values = np.array([math.nan if number is None else number for number in numbers], dtype=float)
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
+    low, middle, high = np.min(values), np.median(values), np.max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
