@@ -26,6 +26,8 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def rename_units(model: nn.Module, *, seed: int = 0) -> nn.Module:
     """Return a copy of a net, the units of each hidden layer in another order: the same function.
 
+    No unit keeps its place, where a layer has two or more.
+
     Parameters
     ----------
     model
@@ -56,7 +58,10 @@ def rename_units(model: nn.Module, *, seed: int = 0) -> nn.Module:
     with torch.no_grad():
         for layer, after in pairwise(chain):
             n_units = len(tensors[f"{layer[0]}.weight"])
-            _reorder(tensors, layer, after, torch.from_numpy(generator.permutation(n_units)))
+            cycle = torch.from_numpy(generator.permutation(n_units))
+            order = torch.empty_like(cycle)
+            order[cycle] = cycle.roll(1)
+            _reorder(tensors, layer, after, order)
     return renamed
 
 

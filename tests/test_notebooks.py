@@ -19,6 +19,7 @@ WRONG = Path(__file__).parent / "wrong_answers"
 # The least that a lesson can be run with.
 TINY = {
     "00_first_surface": {"depth": 8, "width": 1, "points": 3, "epochs": 1, "samples": 16},
+    "01_convexity": {"width": 2, "layers": [1, 2], "points": 3, "epochs": 1, "samples": 40},
 }
 
 

@@ -97,3 +97,10 @@ def test_matching_undoes_renaming():
     found = match_units(net, rename_units(net, seed=3))
     for name, weight in net.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_no_unit_keeps_its_place_when_renamed():
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    for seed in range(4):
+        twin = rename_units(net, seed=seed)
+        torch.testing.assert_close(twin[0].weight, net[0].weight.flip(0))
