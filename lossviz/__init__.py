@@ -6,7 +6,9 @@ from lossviz.batch_noise import batch_noise
 from lossviz.coherence import gradient_coherence
 from lossviz.connectivity import Bezier, above_chord, barrier, bezier
 from lossviz.directions import Direction, describe, toward
+from lossviz.estimates import batch_estimates
 from lossviz.gather import Gathered, gather
+from lossviz.growing import GrowingBatch
 from lossviz.interpolation import lines_between, rise_beyond
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
@@ -22,6 +24,7 @@ from lossviz.run import Run
 from lossviz.surface import Surface
 from lossviz.training import fit
 from lossviz.trajectory import Trajectory
+from lossviz.tuning import tune
 from lossviz.units import match_units, rename_units
 from lossviz.version import __version__
 from lossviz.widgets import explore
@@ -31,6 +34,7 @@ __all__ = [
     "Bezier",
     "Direction",
     "Gathered",
+    "GrowingBatch",
     "Objective",
     "Run",
     "Surface",
@@ -39,6 +43,7 @@ __all__ = [
     "__version__",
     "above_chord",
     "barrier",
+    "batch_estimates",
     "batch_noise",
     "bezier",
     "check_parameters",
@@ -74,5 +79,6 @@ __all__ = [
     "save_results",
     "slices",
     "toward",
+    "tune",
     "turning",
 ]

@@ -41,7 +41,7 @@ class Course:
     recipe
         The settings.
     adaptive
-        An adaptive batch, or None.
+        An adaptive or a growing batch, or None.
 
     Raises
     ------
@@ -173,13 +173,18 @@ class Course:
         row["weight_norm"] = _norm(self.model)
         row["gradient_norm"] = _mean([step.gradient_norm for step in taken])
         row["lr"] = _mean([step.lr for step in taken])
-        row["batch_size"] = taken[-1].batch_size if taken else self.recipe.batch_size
+        row["batch_size"] = self._batch_size(taken)
         self.seconds += time.perf_counter() - began
         row["steps"], row["gradient_evaluations"] = self.steps, self.evaluations
         row["loss_evaluations"], row["seconds"] = self.loss_evaluations, self.seconds
         self.history.append(row)
         if self.recorder and (self.recipe.record == "epoch" or self.steps == 0):
             self.recorder.record(self.steps)
+
+    def _batch_size(self, taken: list[Step]) -> int:
+        if taken:
+            return taken[-1].batch_size
+        return self.history[-1]["batch_size"] if self.history else self.recipe.batch_size
 
     def _result(self, interrupted: bool) -> Run:
         if self.recorder:

@@ -91,7 +91,9 @@ class Descent:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.parameters, recipe)
 
-    def epoch(self, number: int, generator: torch.Generator) -> Iterator[Step]:
+    def epoch(
+        self, number: int, generator: torch.Generator, *, batch_size: int | None = None
+    ) -> Iterator[Step]:
         """Take the steps of one epoch, each sample once.
 
         Parameters
@@ -100,6 +102,8 @@ class Descent:
             Of the epoch, from 0.
         generator
             Draws the order.
+        batch_size
+            Of this epoch; the recipe's by default.
 
         Yields
         ------
@@ -107,14 +111,15 @@ class Descent:
             After each step.
         """
         order = torch.randperm(len(self.samples), generator=generator)
-        batches = _cut(order, self.recipe.batch_size)
+        size = batch_size or self.recipe.batch_size
+        batches = _cut(order, size)
         epochs = self.recipe.epochs
         for position, indices in enumerate(batches):
             done = (number + position / len(batches)) / epochs
             after = (number + (position + 1) / len(batches)) / epochs
             lr = self.recipe.step_size(done, after)
             norm = self._step(self.samples.take(indices), lr)
-            yield Step(self.recipe.batch_size, len(indices), lr, norm)
+            yield Step(size, len(indices), lr, norm)
 
     def _step(self, batch: tuple, lr: float) -> Tensor:
         self.optimizer.zero_grad()

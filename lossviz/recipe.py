@@ -22,7 +22,7 @@ class Recipe:
     epochs
         Passes over the training samples.
     batch_size
-        Samples per step; of an adaptive run, the first step's.
+        Samples per step; of an adaptive or growing batch, the first step's.
     lr
         Step size at its highest.
     weight_decay
@@ -43,7 +43,7 @@ class Recipe:
     stop_at_loss
         Stop after the first epoch whose train loss is at most this.
     adaptive
-        The settings of an adaptive batch, or None.
+        The settings of an adaptive or a growing batch, or None.
 
     Raises
     ------

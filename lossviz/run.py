@@ -35,7 +35,8 @@ class Run:
         Of :func:`fit`, by name.
     growth : dict[str, np.ndarray]
         Of an adaptive batch, one entry per step: ``step``, ``batch_size``, ``lr``,
-        ``gradient_variance``, ``signal``, ``gradient_evaluations``; else empty.
+        ``gradient_variance``, ``signal``, ``gradient_evaluations``; of a growing one the same,
+        with variance and signal nan; else empty.
     interrupted, diverged : bool
         Whether it was stopped from the keyboard; whether the weights stopped being finite.
     """

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from lossviz.adaptive import AdaptiveBatch
 from lossviz.checkpoint import Checkpoint
 from lossviz.course import Course
+from lossviz.growing import GrowingBatch
 from lossviz.losses import cross_entropy
 from lossviz.recipe import Recipe
 from lossviz.run import Run
@@ -28,7 +29,7 @@ def fit(
     *,
     test: object = None,
     epochs: int,
-    batch_size: int | AdaptiveBatch,
+    batch_size: int | AdaptiveBatch | GrowingBatch,
     lr: float,
     weight_decay: float = 0.0,
     optimizer: str = "sgd",
@@ -58,7 +59,8 @@ def fit(
     epochs
         Passes over ``train``; for an adaptive batch, as many gradient evaluations.
     batch_size
-        Samples per step, or ``lv.AdaptiveBatch(…)``; the last batch of an epoch may be smaller.
+        Samples per step, ``lv.AdaptiveBatch(…)`` or ``lv.GrowingBatch(…)``; the last batch of an
+        epoch may be smaller.
     lr
         The highest step size.
     weight_decay
@@ -108,7 +110,7 @@ def fit(
     >>> run.history[-1]["train_accuracy"]
     1.0
     """
-    adaptive = batch_size if isinstance(batch_size, AdaptiveBatch) else None
+    adaptive = batch_size if isinstance(batch_size, AdaptiveBatch | GrowingBatch) else None
     recipe = Recipe(
         epochs=epochs,
         batch_size=adaptive.initial if adaptive else batch_size,

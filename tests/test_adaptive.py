@@ -123,6 +123,12 @@ def test_an_epoch_is_as_many_gradient_evaluations_as_samples():
     assert run.growth["gradient_evaluations"][-1] == counts[-1]
 
 
+def test_an_epoch_that_an_earlier_step_has_used_up_keeps_its_batch_size():
+    found = quadratic(n=200, epochs=40, step="barzilai-borwein", lr=0.01)  # 2 gradients a step
+    sizes, steps = found.column("batch_size"), np.diff(found.column("steps"))
+    assert 0 in steps and (np.diff(sizes) >= 0).all() and sizes[-1] == 200
+
+
 # --- the step size -----------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Pictures: functions that take data and an optional `ax`, and return the artists they drew."""
 
 from lossviz.plots.against import against
+from lossviz.plots.batches import name_batches
 from lossviz.plots.captions import caption
 from lossviz.plots.comparison import side_by_side
 from lossviz.plots.cosines import cosines
@@ -31,6 +32,7 @@ __all__ = [
     "figure",
     "history",
     "look",
+    "name_batches",
     "profile",
     "profiles",
     "shared_levels",
