@@ -57,7 +57,6 @@ def _parser() -> argparse.ArgumentParser:
         text = f"folder to write to, by default {folder}"
         add[name].add_argument("--out", type=Path, default=Path(folder), help=text)
     add["student"].add_argument("--nbgrader", action="store_true", help="add nbgrader's metadata")
-    add["slides"].add_argument("--reveal", help="address or folder of reveal.js")
     add["sweep"].add_argument("lesson", type=Path, help="a notebook; then --PARAMETER VALUE …")
     return parser
 
@@ -78,7 +77,7 @@ def _student(lesson: Path, told: argparse.Namespace) -> str:
 def _slides(lesson: Path, told: argparse.Namespace) -> str:
     from lossviz.lessons.slides import write_slides
 
-    return f"{write_slides(lesson, told.out, reveal=told.reveal)}: written"
+    return f"{write_slides(lesson, told.out)}: written"
 
 
 _ONE = {"execute": _execute, "student": _student, "slides": _slides}

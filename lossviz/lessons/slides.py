@@ -15,8 +15,10 @@ __all__ = ["write_slides"]
 REMOVED = ("exercise", "check", "solution")
 
 
-def write_slides(path: str | Path, folder: str | Path, *, reveal: str | None = None) -> Path:
+def write_slides(path: str | Path, folder: str | Path) -> Path:
     """Write the slides of a lesson as one HTML file; lecturer's notes become speaker notes.
+
+    The browser fetches reveal.js and MathJax from the web when it opens them.
 
     Parameters
     ----------
@@ -24,9 +26,6 @@ def write_slides(path: str | Path, folder: str | Path, *, reveal: str | None = N
         An executed lesson.
     folder
         Made if it is not there.
-    reveal
-        Where the browser finds reveal.js: an address, or a folder beside the slides for a room
-        without network; None: nbconvert's own address on the web.
 
     Returns
     -------
@@ -37,8 +36,6 @@ def write_slides(path: str | Path, folder: str | Path, *, reveal: str | None = N
     config = Config()
     config.TagRemovePreprocessor.enabled = True
     config.TagRemovePreprocessor.remove_cell_tags = set(REMOVED)
-    if reveal is not None:
-        config.SlidesExporter.reveal_url_prefix = reveal
     html, _ = SlidesExporter(config=config).from_notebook_node(
         read_lesson(path), {"metadata": {"name": path.stem}}
     )
