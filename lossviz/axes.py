@@ -56,7 +56,7 @@ def _ends(span: object) -> tuple[float, float]:
             f"span must be a number r for [−r, r] or a pair (lo, hi); got {span!r}: take span=1.0."
         )
     lo, hi = (-float(ends[0]), float(ends[0])) if len(ends) == 1 else map(float, ends)
-    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+    if not (math.isfinite(hi - lo) and lo < hi):
         raise ValueError(
             f"span must be finite and above 0, or (lo, hi) with lo < hi; got {span!r}: "
             f"take span=1.0."

@@ -6,6 +6,7 @@ line that was cut off is dropped. When all points are there, the file is written
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -169,7 +170,8 @@ class Journal:
                 os.fsync(self._stream.fileno())
                 self._synced = time.monotonic()
         except OSError:
-            self._stream.truncate(self._size)
+            with contextlib.suppress(OSError):
+                self._stream.truncate(self._size)
             raise
         self._size += len(line)
 
@@ -201,9 +203,10 @@ def _lock(stream, path: Path) -> None:
         ) from problem
 
 
-def _is_whole(indices: list, values: dict) -> bool:
+def _is_whole(indices: object, values: dict) -> bool:
     """Whether an entry holds places ≥ 0 in int64, and as many numbers of every quantity."""
+    if not all(isinstance(part, list) for part in (indices, *values.values())):
+        return False
     places = all(type(i) is int and 0 <= i < 2**62 for i in indices)
-    return places and all(
-        len(v) == len(indices) and all(type(x) is float for x in v) for v in values.values()
-    )
+    numbers = all(type(x) is float for v in values.values() for x in v)
+    return places and numbers and all(len(v) == len(indices) for v in values.values())

@@ -33,7 +33,9 @@ def test_both_ends_are_reached_and_the_centre_is_zero(span, half):
     assert axis.dtype == np.float64 and bool((np.diff(axis) > 0).all())
 
 
-@pytest.mark.parametrize("span", [0, -1, 0.0, math.nan, math.inf, (1, 0), (1, 1), (math.nan, 1)])
+@pytest.mark.parametrize(
+    "span", [0, -1, 0.0, math.nan, math.inf, 1e308, (1, 0), (1, 1), (math.nan, 1)]
+)
 def test_a_span_that_is_empty_or_not_finite_is_refused(span):
     with pytest.raises(ValueError, match=r"above 0, or \(lo, hi\) with lo < hi; got .*take span=1"):
         grid_axes(span, 5, 1)
