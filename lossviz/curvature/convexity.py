@@ -36,7 +36,7 @@ def convexity_map(
     *,
     span: object = 1.0,
     points: object = 13,
-    tol: float = 1e-3,
+    tol: float = 3e-3,
     max_products: int = 200,
     path: str | os.PathLike | None = None,
     progress: bool = True,

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import eigsh
 from torch import nn
 
 import lossviz as lv
-from lossviz.curvature import convexity_map, extreme_eigenvalues, hessian
+from lossviz.curvature import convexity_map, eigen_directions, extreme_eigenvalues, hessian
 from lossviz.curvature.lanczos import lanczos
 
 TOLERANCE = 1e-4
@@ -85,15 +85,25 @@ def products(net, samples, rounds) -> None:
 
 
 def peers(net, samples, batches, rounds) -> None:
+    """Print λmax by three libraries, with the error each one really makes.
+
+    curvlinops (ARPACK) stops by the residual ‖Hv − λv‖, as we do. PyHessian (power iteration) stops
+    by the change of λ, which falls with the residual's square: so ours is given the square root.
+    """
     inputs, targets = samples.inputs, samples.targets
     size = len(inputs) // batches
     parts = list(zip(inputs.split(size), targets.split(size), strict=True))
     objective = lv.Objective(net, parts)
     criterion = nn.CrossEntropyLoss()
+    exact = extreme_eigenvalues(objective, tol=1e-6)[1]
     found = {}
 
-    def ours():
-        found["lossviz"] = extreme_eigenvalues(objective, tol=TOLERANCE)[1]
+    def ours(name, tol):
+        (top,) = eigen_directions(objective, 1, tol=tol)
+        found[name] = top.recipe["eigenvalue"]
+
+    def both():
+        found["both ends"] = extreme_eigenvalues(objective, tol=TOLERANCE)[1]
 
     def pyhessian():
         data = {"data": parts[0]} if batches == 1 else {"dataloader": parts}
@@ -108,12 +118,23 @@ def peers(net, samples, batches, rounds) -> None:
         options = {"k": 1, "which": "LA", "return_eigenvectors": False, "tol": TOLERANCE}
         found["curvlinops"] = eigsh(operator.to_scipy(), **options)[0]
 
-    functions = {"lossviz": ours, "PyHessian": pyhessian, "curvlinops": curvlinops}
-    seconds = side_by_side(rounds, **functions)
-    print(f"  the largest eigenvalue to {TOLERANCE:g}, {batches} batches (ours with the smallest):")
+    by_change, by_residual = "ours, by change", "ours, by residual"
+    seconds = side_by_side(
+        rounds,
+        **{
+            by_change: lambda: ours(by_change, TOLERANCE**0.5),
+            "PyHessian": pyhessian,
+            by_residual: lambda: ours(by_residual, TOLERANCE),
+            "curvlinops": curvlinops,
+            "both ends": both,
+        },
+    )
+    print(f"  the largest eigenvalue to {TOLERANCE:g}, in {batches} batches:")
     for name, value in seconds.items():
-        ratio = value / seconds["lossviz"]
-        print(f"    {name:11} {found[name]:10.5f}  {value:6.2f} s  {ratio:5.2f} × ours")
+        error = abs(found[name] / exact - 1)
+        print(f"    {name:17} {found[name]:10.5f}  error {error:.0e}  {value:6.2f} s")
+    for peer, own in (("PyHessian", by_change), ("curvlinops", by_residual)):
+        print(f"    {peer} takes {seconds[peer] / seconds[own]:.2f} × ours")
 
 
 def warm_starts(objective, plane) -> None:
@@ -128,7 +149,7 @@ def warm_starts(objective, plane) -> None:
         for beta in np.linspace(-1, 1, 13):
             moved = {k: w + 0.5 * u[k] + beta * v[k] for k, w in objective.weights.items()}
             start = noise if vectors is None or kind == "cold" else vectors.sum(0) + 0.1 * noise
-            pairs = lanczos(operator.at(moved).matvec, start, tolerance=1e-3, floor=1.0)
+            pairs = lanczos(operator.at(moved).matvec, start, tolerance=3e-3, floor=1.0)
             vectors = pairs.vectors
             products_.append(pairs.products)
     means = {kind: statistics.mean(each) for kind, each in counts.items()}

@@ -53,7 +53,7 @@ def test_a_convex_loss_is_convex_everywhere(samples):
     torch.manual_seed(0)
     logistic = nn.Linear(4, 3).double()
     plane = (random_direction(logistic, seed=seed) for seed in (1, 2))
-    surface = convexity_map(Objective(logistic, samples), *plane, points=5)
+    surface = convexity_map(Objective(logistic, samples), *plane, points=5, tol=1e-6)
     assert surface.values["ratio"].max() < 1e-5
 
 
