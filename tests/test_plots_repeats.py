@@ -4,7 +4,7 @@ from matplotlib import pyplot
 
 from lossviz.directions import Direction
 from lossviz.plots.palette import COLORS
-from lossviz.plots.repeats import curves, dot_panels, dots, profiles
+from lossviz.plots.repeats import curve_panels, curves, dot_panels, dots, profiles
 from lossviz.surface import Surface
 
 
@@ -63,6 +63,16 @@ def test_axes_say_what_they_are_and_in_which_scale():
     (line,) = curves([x], [1 / x], names=("batch size", "noise"), log=(True, True))
     assert line.axes.get_xlabel() == "batch size (log scale)"
     assert line.axes.get_ylabel() == "noise (log scale)"
+
+
+def test_curve_panels_share_labels_and_legend():
+    x = np.arange(3)
+    panels = {("epoch", "loss"): ([x, x], [x, x + 1]), ("step", "norm"): ([x, x], [x, 2 * x])}
+    lines = curve_panels(panels, labels=["small batch", "large batch"])
+    assert [line.axes.get_xlabel() for line in lines] == ["epoch", "epoch", "step", "step"]
+    assert [line.axes.get_ylabel() for line in lines[1:3]] == ["loss", "norm"]
+    (legend,) = lines[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["small batch", "large batch"]
 
 
 def test_each_number_has_its_panel_and_the_legend_is_common():

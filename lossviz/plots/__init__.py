@@ -6,12 +6,13 @@ from lossviz.plots.captions import caption
 from lossviz.plots.comparison import side_by_side
 from lossviz.plots.cosines import cosines
 from lossviz.plots.figures import figure
+from lossviz.plots.legends import share_legend
 from lossviz.plots.levels import shared_levels
 from lossviz.plots.lines import profile
 from lossviz.plots.palette import COLORS, DASHES, look
 from lossviz.plots.paths import history, trajectory, weight_histogram
 from lossviz.plots.planes import contour, surface3d
-from lossviz.plots.repeats import curves, dot_panels, dots, profiles
+from lossviz.plots.repeats import curve_panels, curves, dot_panels, dots, profiles
 from lossviz.plots.slices import convexity_maps, curvature_histogram
 from lossviz.plots.spectra import convexity, density
 
@@ -25,6 +26,7 @@ __all__ = [
     "convexity_maps",
     "cosines",
     "curvature_histogram",
+    "curve_panels",
     "curves",
     "density",
     "dot_panels",
@@ -35,6 +37,7 @@ __all__ = [
     "name_batches",
     "profile",
     "profiles",
+    "share_legend",
     "shared_levels",
     "side_by_side",
     "surface3d",

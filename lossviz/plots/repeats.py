@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lossviz.plots.captions import axis_label, common_caption, joined, number, quantity_label
 from lossviz.plots.figures import (
     LABEL,
+    LEGEND,
     TICK,
-    common_legend,
     figure,
     legend,
     light_grid,
@@ -27,9 +27,10 @@ from lossviz.plots.levels import default_log, heights, log_wanted
 from lossviz.plots.lines import check_labels, log_axis, spread
 from lossviz.plots.palette import look
 
-__all__ = ["curves", "dot_panels", "dots", "profiles"]
+__all__ = ["curve_panels", "curves", "dot_panels", "dots", "profiles"]
 
 MARKS = "osD^vP"
+LEGEND_LETTERS = 60  # of a common legend in one row
 
 
 def dots(
@@ -103,13 +104,13 @@ def dot_panels(
     """
     check_labels(None, len(columns))
     axes = list(np.ravel(figure(1, len(columns), size=(12.0, 4.8))[1]))
-    drawn = []
+    drawn: list[PathCollection] = []
     for ax, (name, values) in zip(axes, columns.items(), strict=True):
         numbers = {label: np.atleast_1d(np.asarray(x, float)) for label, x in values.items()}
         check_labels(None, sum(len(x) for x in numbers.values()))
         drawn += _draw_dots(ax, numbers, name, log_wanted(*numbers.values(), log=log))
         ax.set_xticks([])
-    common_legend(axes[0])
+    _legend_above(axes[0])
     if caption:
         write_common_caption(axes[0], caption)
     return drawn
@@ -178,9 +179,9 @@ def profiles(
     lines = []
     for ax, (title, panel) in zip(axes, panels.items(), strict=True):
         lines += _draw_panel(ax, panel, quantity, ends, log)
-        ax.set_title(title, fontsize=text_size(ax, LABEL), pad=2.4 * text_size(ax, TICK))
+        ax.set_title(title, fontsize=text_size(ax, LABEL), pad=1.9 * text_size(ax, TICK))
     _share_heights(axes, quantity, log)
-    common_legend(axes[0])
+    _legend_above(axes[0])
     write_common_caption(axes[0], joined([common_caption(surfaces, quantity), "same scale"]))
     return lines
 
@@ -248,22 +249,74 @@ def curves(
         If there is no curve, or not as many labels.
     """
     labels = check_labels(labels, len(ys))
-    xs, ys = ([np.asarray(each, dtype=float) for each in both] for both in (xs, ys))
     ax = new_axes(ax)
-    light_grid(ax)
-    for axis, name, values, wanted in (
-        (ax.xaxis, names[0], xs, log[0]),
-        (ax.yaxis, names[1], ys, log[1]),
-    ):
-        logarithmic = log_wanted(*values, log=wanted)
-        if logarithmic:
-            log_axis(axis, *values)
-        axis.set_label_text(f"{name} (log scale)" if logarithmic else name)
-    lines = spread(ax, xs, ys, labels)
-    legend(ax)
+    lines = _draw_curves(ax, xs, ys, names, labels, log)
+    if len(set(labels)) > 2:  # too many for a corner: above the axes they hide no line
+        legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    else:
+        legend(ax)
     if caption:
         write_caption(ax, caption)
     return lines
+
+
+def curve_panels(
+    panels: Mapping[tuple[str, str], tuple[Sequence, Sequence]],
+    *,
+    labels: Sequence[str] | None = None,
+    log: tuple[bool | None, bool | None] = (False, None),
+    caption: str = "",
+) -> list[Line2D]:
+    """Draw several pairs of quantities of the same things side by side, with one legend.
+
+    Parameters
+    ----------
+    panels
+        Names of the horizontal and the vertical axis, to places and values, one array a curve.
+    labels, log, caption
+        As for `curves`; the labels are those of every panel.
+
+    Returns
+    -------
+    list of Line2D
+        Panel by panel, as `curves` orders them.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or not as many labels as curves.
+    """
+    check_labels(None, len(panels))
+    axes = list(np.ravel(figure(1, len(panels), size=(12.0, 5.0))[1]))
+    lines: list[Line2D] = []
+    for ax, (names, (xs, ys)) in zip(axes, panels.items(), strict=True):
+        lines += _draw_curves(ax, xs, ys, names, check_labels(labels, len(ys)), log)
+    _legend_above(axes[0])
+    if caption:
+        write_common_caption(axes[0], caption)
+    return lines
+
+
+def _draw_curves(ax, xs, ys, names: tuple, labels: list[str], log: tuple) -> list[Line2D]:
+    xs, ys = ([np.asarray(each, dtype=float) for each in both] for both in (xs, ys))
+    light_grid(ax)
+    for axis, name, values, wanted in zip((ax.xaxis, ax.yaxis), names, (xs, ys), log, strict=True):
+        logarithmic = log_wanted(*values, log=wanted)
+        if logarithmic:
+            log_axis(axis, *values)
+        else:
+            axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        axis.set_label_text(f"{name} (log scale)" if logarithmic else name)
+    return spread(ax, xs, ys, labels)
+
+
+def _legend_above(ax: Axes) -> None:
+    """Draw the legend of one panel over all of them: below is the caption."""
+    handles, names = ax.get_legend_handles_labels()
+    columns = min(3, len(names)) if sum(map(len, names)) < LEGEND_LETTERS else 2
+    place = {"loc": "outside upper center", "ncols": columns, "frameon": False}
+    if names:
+        ax.figure.legend(handles, names, fontsize=text_size(ax, LEGEND), handlelength=2.6, **place)
 
 
 def _tick(label: str, column: np.ndarray) -> str:
