@@ -12,10 +12,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from lossviz.models import load_weights, resnet
+from lossviz.repeats import Table
 from lossviz.shipped import shipped
 from lossviz.surface import Surface
 
@@ -181,56 +181,54 @@ def stored_net(depth: int, *, skip: bool, width: int = 8) -> nn.Module:
     return load_weights(net, shipped(f"depths/{name}.safetensors")).eval()
 
 
-def spread_table(
-    rows: Sequence[Mapping], quantities: Mapping[str, str], *, by: Sequence[str]
-) -> str:
-    """Return a table of text: for each kind of net, the median of each quantity and its range.
+def spread_table(rows: Sequence[Mapping], quantities: Sequence[str], *, by: Sequence[str]) -> Table:
+    """Return medians and ranges of some numbers, for each kind of net.
 
     Parameters
     ----------
     rows
         Of the nets.
     quantities
-        Name of a number in the rows to its format, such as ``{"test_accuracy": ".2f"}``.
+        Names of numbers in the rows.
     by
         Names whose values make a kind; ``"skip"`` is written as skip or plain.
 
     Returns
     -------
-    str
-        One line a kind, in the order of the rows: ``n``, then ``median (least to greatest)``.
+    Table
+        Prints one line a kind, in the order of the rows, with the number of nets where there are
+        several.
 
     Examples
     --------
-    >>> rows = [{"skip": True, "loss": x} for x in (1.0, 2.0, 4.0)]
-    >>> print(spread_table(rows, {"loss": ".1f"}, by=["skip"]))
-            n  loss
-    skip    3  2.0 (1.0 to 4.0)
+    >>> rows = [{"depth": 56, "skip": True, "loss": x} for x in (1.0, 2.0, 4.0)]
+    >>> spread_table(rows, ["loss"], by=["depth", "skip"])
+                     loss
+    56, skip; n = 3  2.0 (1.0 … 4.0)
     """
-    groups: dict[tuple, list[Mapping]] = {}
+    groups: dict[str, list[Mapping]] = {}
     for row in rows:
-        groups.setdefault(tuple(_word(name, row) for name in by), []).append(row)
-    head = [*("" if name == "skip" else name.replace("_", " ") for name in by), "n"]
-    lines = [head + [name.replace("_", " ") for name in quantities]]
-    for kind, members in groups.items():
-        numbers = [_spread([row[q] for row in members], form) for q, form in quantities.items()]
-        lines.append([*kind, str(len(members)), *numbers])
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    widths = [max(width, 6) if k < len(by) else width for k, width in enumerate(widths)]
-    told = (
-        "  ".join(word.ljust(w) for word, w in zip(line, widths, strict=True)) for line in lines
+        groups.setdefault(", ".join(_word(name, row) for name in by), []).append(row)
+    several = max(map(len, groups.values())) > 1
+    named = {f"{k}; n = {len(v)}" if several else k: v for k, v in groups.items()}
+    return Table(
+        {
+            quantity.replace("_", " "): {
+                kind: [_number(row[quantity]) for row in members] for kind, members in named.items()
+            }
+            for quantity in quantities
+        }
     )
-    return "\n".join(line.rstrip() for line in told)
 
 
 def _word(name: str, row: Mapping) -> str:
     value = {**USUAL, **row}[name]
-    return ("skip" if value else "plain") if name == "skip" else str(value)
+    if name == "skip":
+        return "skip" if value else "plain"
+    return (
+        f"{name} {value:g}" if isinstance(value, (int, float)) and name != "depth" else str(value)
+    )
 
 
-def _spread(numbers: list[float], form: str) -> str:
-    values = np.array([math.nan if number is None else number for number in numbers], dtype=float)
-    if len(values) == 1:
-        return f"{values[0]:{form}}"
-    low, middle, high = np.min(values), np.median(values), np.max(values)
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

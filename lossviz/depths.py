@@ -34,7 +34,7 @@ from lossviz.storage import atomic_write
 from lossviz.surface import Surface
 from lossviz.training import fit
 
-__all__ = ["Trained", "combinations", "compare", "main", "train_depth"]
+__all__ = ["Measured", "combinations", "compare", "main", "plane_row", "train_depth"]
 
 RECIPE = {"batch_size": 64, "weight_decay": 5e-4}
 STARTS = ("he", "looks linear")
@@ -51,7 +51,7 @@ TABLE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class Measured:
     """A net, how it was trained, and what was measured of it.
 
     Attributes
@@ -106,6 +106,7 @@ def train_depth(
     lr: float = 0.1,
     warmup: float = 0,
     epochs: int = 12,
+    device: str | None = None,
     progress: bool = False,
 ) -> tuple[nn.Module, Run]:
     """Return a residual or plain net of this depth, trained on the digits, and its run.
@@ -128,6 +129,8 @@ def train_depth(
         ``"he"``, or ``"looks linear"`` (:func:`lossviz.models.looks_linear`).
     lr, warmup, epochs
         As of :func:`lossviz.fit`.
+    device
+        Where to train; the CPU by default.
     progress
         Show a bar.
 
@@ -147,6 +150,7 @@ def train_depth(
     net = models.resnet(depth, width=width, skip=skip, seed=seed, channels=channels)
     if start == "looks linear":
         models.looks_linear(net, seed=seed)
+    net.to(device or "cpu")
     settings = {**RECIPE, "lr": lr, "warmup": warmup, "epochs": epochs, "record": None}
     run = fit(net, digits.train, test=digits.test, seed=seed, progress=progress, **settings)
     return net, run
@@ -161,8 +165,9 @@ def compare(
     points: int | None = 17,
     span: float = 1.0,
     directions: Sequence[int] = (1, 2),
+    device: str | None = None,
     progress: bool = True,
-) -> list[Trained]:
+) -> list[Measured]:
     """Return the nets, trained one after the other, with what was measured of each.
 
     Parameters
@@ -179,17 +184,19 @@ def compare(
         Of the plane; without ``points`` none is drawn.
     directions
         Seeds of its two directions.
+    device
+        Where to compute; the CPU by default.
     progress
         Show a bar.
 
     Returns
     -------
-    list of Trained
+    list of Measured
         In the order of ``nets``.
     """
     trained = []
     for which in tqdm(nets, desc="nets", disable=not progress):
-        net, run = train_depth(digits, **which, epochs=epochs)
+        net, run = train_depth(digits, **which, epochs=epochs, device=device)
         row = {**which, **_numbers(run)}
         surface = None
         if points is not None:
@@ -197,27 +204,32 @@ def compare(
             u, v = (random_direction(net, seed=seed) for seed in directions)
             surface = plane(loss, u, v, span=span, points=points, progress=False)
             row |= plane_row(surface)
-        trained.append(Trained({k: _rounded(x) for k, x in row.items()}, run, net, surface))
+        trained.append(Measured({k: _rounded(x) for k, x in row.items()}, run, net, surface))
     return trained
 
 
-def plane_row(surface: Surface) -> dict[str, float]:
-    """Return what is told of a plane: its roughness, and its lowest and highest loss.
+def plane_row(surface: Surface, *, classes: int = 10) -> dict[str, float]:
+    """Return what is told of a plane: its roughness, its extremes, and how wide its basin is.
 
     Parameters
     ----------
     surface
-        With two axes.
+        With two axes, of a cross entropy.
+    classes
+        How many; a net that knows nothing has the loss ln(classes).
 
     Returns
     -------
     dict
-        Name to number.
+        ``negative_curvature``, ``basins`` and ``ripple`` (:func:`lossviz.roughness`);
+        ``better_than_guessing``, the share of points whose loss is below ln(classes); and
+        ``lowest_loss``, ``highest_loss``.
     """
     seen, loss = roughness(surface), surface.values["loss"]
     low, high = (float(f(loss[np.isfinite(loss)])) for f in (np.min, np.max))
     row = {"negative_curvature": seen.negative_curvature, "basins": seen.basins}
-    return {**row, "ripple": seen.ripple, "lowest_loss": low, "highest_loss": high}
+    row |= {"ripple": seen.ripple, "better_than_guessing": float((loss < math.log(classes)).mean())}
+    return {**row, "lowest_loss": low, "highest_loss": high}
 
 
 def _numbers(run: Run) -> dict[str, float]:

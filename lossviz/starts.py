@@ -8,6 +8,7 @@ batch more than of the net, and would hide the others.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 from torch import nn
@@ -15,7 +16,7 @@ from torch import nn
 from lossviz.coherence import Coherence, gradient_coherence
 from lossviz.objective import Objective
 
-__all__ = ["filter_coherence", "gradient_sizes", "start_row"]
+__all__ = ["filter_coherence", "gradient_sizes", "layer_rows", "start_row"]
 
 
 def filter_coherence(
@@ -87,6 +88,30 @@ def gradient_sizes(net: nn.Module, data: object) -> np.ndarray:
     if not sizes:
         raise ValueError("gradient_sizes looks at convolutions, and this net has none.")
     return np.array(sizes)
+
+
+def layer_rows(nets: Sequence[nn.Module], data: object) -> list[dict[str, float]]:
+    """Return the gradient sizes of several nets as rows, for ``lv.plots.against(by="layer")``.
+
+    Parameters
+    ----------
+    nets
+        One a seed; left as they were.
+    data
+        One batch.
+
+    Returns
+    -------
+    list of dict
+        ``layer`` from 1, ``size`` relative to that of the last convolution, and ``seed``: the
+        place of the net in the list.
+    """
+    rows = []
+    for seed, net in enumerate(nets):
+        sizes = gradient_sizes(net, data)
+        for layer, size in enumerate(sizes / sizes[-1], 1):
+            rows.append({"layer": layer, "size": float(size), "seed": seed})
+    return rows
 
 
 def start_row(net: nn.Module, data: object) -> dict[str, float]:

@@ -18,6 +18,7 @@ from lossviz.normalization import random_direction
 from lossviz.objective import Objective
 from lossviz.planes import plane
 
+BY = ["depth", "skip", "width"]
 ROWS = [
     {
         "depth": 8,
@@ -118,16 +119,17 @@ def test_a_stored_net_has_the_stored_weights_in_eval_mode(data):
     assert not stored.training
 
 
-def test_the_median_stands_between_the_least_and_the_greatest():
-    rows = [{"depth": 8, "loss": x} for x in (5.0, 1.0, 3.0)] + [{"depth": 20, "loss": 2.0}]
-    lines = spread_table(rows, {"loss": ".0f"}, by=["depth"]).splitlines()
-    assert lines[0].split() == ["depth", "n", "loss"]
-    assert lines[1].split() == ["8", "3", "3", "(1", "to", "5)"]
-    assert lines[2].split() == ["20", "1", "2"]
+def test_each_kind_of_net_has_a_line_with_its_spread_and_its_number():
+    rows = [{"depth": 8, "skip": False, "width": 4, "loss": x} for x in (5.0, 1.0, 3.0)]
+    told = spread_table([*rows, {"depth": 20, "skip": True, "loss": 2.0}], ["loss"], by=BY)
+    assert told.columns["loss"] == {
+        "8, plain, width 4; n = 3": [5.0, 1.0, 3.0],
+        "20, skip, width 8; n = 1": [2.0],
+    }
 
 
 def test_a_number_that_was_not_finite_is_told_as_nan():
-    assert "nan" in spread_table([{"depth": 8, "loss": None}], {"loss": ".0f"}, by=["depth"])
+    assert "nan" in repr(spread_table([{"depth": 8, "loss": None}], ["loss"], by=["depth"]))
 
 
 def test_no_table_and_a_damaged_one_are_told(tmp_path):

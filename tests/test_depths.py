@@ -6,7 +6,7 @@ import torch
 
 from lossviz import data, depths
 from lossviz.depth_table import file_name, read_table
-from lossviz.depths import combinations, compare, main, train_depth
+from lossviz.depths import combinations, compare, main, plane_row, train_depth
 from lossviz.objective import Objective
 from lossviz.split import Split
 from lossviz.surface import Surface
@@ -42,6 +42,13 @@ def test_the_plane_is_that_of_the_trained_net():
     (found,) = compare(Few, [net_of()], epochs=1, samples=8, points=3, progress=False)
     center = found.surface.values["loss"][1, 1]
     assert center == pytest.approx(Objective(found.net, Few.train[:8])(), rel=1e-5)
+
+
+def test_the_share_better_than_guessing_is_that_below_the_logarithm_of_the_classes():
+    loss = np.array([[0.5, 1.0, 2.0], [0.5, 0.1, 1.2], [np.nan, np.inf, 3.0]])
+    row = plane_row(Surface((np.arange(3), np.arange(3)), {"loss": loss}, ()), classes=3)
+    assert row["better_than_guessing"] == pytest.approx(4 / 9)  # ln 3 = 1.0986
+    assert (row["lowest_loss"], row["highest_loss"]) == (0.1, 3.0)
 
 
 def test_without_points_nets_are_trained_and_no_plane_is_drawn():

@@ -5,7 +5,7 @@ from torch import nn
 
 from lossviz.models import looks_linear, resnet
 from lossviz.split import Split
-from lossviz.starts import filter_coherence, gradient_sizes, start_row
+from lossviz.starts import filter_coherence, gradient_sizes, layer_rows, start_row
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,13 @@ def test_skips_and_a_start_that_looks_linear_keep_gradients_alike(batch):
     assert growth(plain(56)) > 100
     assert growth(resnet(56, width=4, seed=0)) < 20
     assert growth(looks_linear(plain(56))) < 20
+
+
+def test_rows_of_layers_are_sizes_relative_to_the_last_one(batch):
+    rows = layer_rows([plain(8), plain(8)], batch[:16])
+    sizes = gradient_sizes(plain(8), batch[:16])
+    assert [row["size"] for row in rows[7:]] == pytest.approx(sizes / sizes[-1])
+    assert [(row["layer"], row["seed"]) for row in rows[6:8]] == [(7, 0), (1, 1)]
 
 
 def test_a_net_without_convolutions_is_refused(batch):

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from lossviz.plots.captions import count, number
+from lossviz.plots.captions import count, joined, number
 from lossviz.plots.figures import legend, light_grid, new_axes, write_caption
 from lossviz.plots.levels import log_wanted
 from lossviz.plots.lines import log_axis
@@ -81,7 +81,7 @@ def against(
     words = name or quantity.replace("_", " ")
     ax.set_ylabel(f"{words} (log scale)" if log else words)
     legend(ax)
-    write_caption(ax, _caption(groups, values, seed))
+    write_caption(ax, _caption(told))
     return medians
 
 
@@ -123,10 +123,11 @@ def _name_places(ax: Axes, x: np.ndarray, by: str) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _caption(groups: Mapping, values: list[np.ndarray], seed: str) -> str:
-    seeds = [len({row.get(seed) for row in rows}) for rows in groups.values()]
-    many = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else str(seeds[0])
-    told = [f"{count(sum(map(len, values)), 'net')}", f"seeds per line: {many}"]
-    lost = sum(int((~np.isfinite(each)).sum()) for each in values)
-    told += ["thin: each seed, thick: median"] if max(seeds) > 1 else []
-    return " · ".join([*told, *([f"{lost} not finite"] if lost else [])])
+def _caption(told: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    counts = [np.unique(x, return_counts=True)[1] for x, _ in told.values()]
+    few, many = min(map(min, counts)), max(map(max, counts))
+    seeds = count(many, "seed") if few == many else f"{few} to {count(many, 'seed')}"
+    lost = sum(int((~np.isfinite(y)).sum()) for _, y in told.values())
+    parts = [f"{seeds} at a point"]
+    parts += ["thin: each seed, thick: median"] if many > 1 else []
+    return joined([*parts, *([f"{lost} not finite"] if lost else [])])
