@@ -27,7 +27,6 @@ from lossviz.trajectory import Trajectory
 from lossviz.tuning import tune
 from lossviz.units import match_units, rename_units
 from lossviz.version import __version__
-from lossviz.widgets import explore
 
 __all__ = [
     "AdaptiveBatch",
@@ -52,7 +51,7 @@ __all__ = [
     "data",
     "decay",
     "describe",
-    "explore",
+    "explore",  # noqa: F822 (made when asked for, below)
     "fit",
     "fit_each",
     "gather",
@@ -82,3 +81,12 @@ __all__ = [
     "tune",
     "turning",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Return ``lv.explore`` when it is asked for: a script needs no widgets."""
+    if name == "explore":
+        from lossviz.widgets import explore
+
+        return explore
+    raise AttributeError(f"module 'lossviz' has no attribute {name!r}")

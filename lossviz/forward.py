@@ -13,10 +13,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lossviz.losses import batch_length, total, wide
-from lossviz.network import ONE_AT_A_TIME, Folded, Network
+from lossviz.network import Folded, Network
+from lossviz.plain import Plain, Remembering
 from lossviz.samples import mapped
 
 __all__ = ["Forward"]
@@ -58,9 +58,10 @@ class Forward:
     ):
         self.functions, self.batches = tuple(functions), list(batches)
         self.batch_norm, self.calibration = batch_norm, calibration
-        self.plain = _Plain(model)
+        self.plain = Plain(model)
         self.folded = self.measured = None
-        state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        state = {**dict(model.named_parameters()), **buffers}
         self.guarded, steady = self._writes_inputs(state)
         self.quick, self.reason = self._traced(model, state) if steady else (False, "noise")
 
@@ -107,7 +108,7 @@ class Forward:
         outputs = self._outputs(state, folded)
         parts = []
         for batch in map(self._given, self.batches):
-            model = _Remembering(outputs)
+            model = Remembering(outputs)
             parts.append([function(model, batch) for function in self.functions])
         return _summed(parts, self.batches)
 
@@ -134,7 +135,7 @@ class Forward:
         """
         batch = self._given(batch)
         if self.quick:
-            return self.functions[0](_Remembering(self._outputs(state, False)), batch)
+            return self.functions[0](Remembering(self._outputs(state, False)), batch)
         if self.batch_norm == "recalibrated" and self.plain.norms:
             raise NotImplementedError(
                 "gradients with recalibrated statistics need a net that torch.fx can trace, and "
@@ -199,6 +200,7 @@ class Forward:
                 self._compare(state)
                 if [tensor._version for tensor in state.values()] != before:
                     raise ValueError("the net writes to its own buffers")
+            self._compare_slopes(start)
         except Exception as problem:  # a tracer may raise anything; the reason is kept and shown
             return False, f"{type(problem).__name__}: {problem}".splitlines()[0]
         return True, ""
@@ -211,11 +213,28 @@ class Forward:
         for measuring, network in networks.items():
             batch = mapped(torch.clone, _few(self.batches[0]))
             with torch.no_grad():
-                values = [function(_Remembering(network), batch) for function in self.functions]
+                values = [function(Remembering(network), batch) for function in self.functions]
                 ours = total(values[0], batch)[0]
                 theirs = self._value(state, measuring)
             if not _close(ours, theirs, 1e-8 if exact else 1e-3):
                 raise ValueError(f"the traced net gives {float(ours)}, the net {float(theirs)}")
+
+    def _compare_slopes(self, state: Mapping[str, Tensor]) -> None:
+        """Refuse a trace that lost a custom backward: tracing sees the forward only."""
+        names = [k for k, w in self.plain.model.named_parameters() if _is_small_float(w)]
+        moving = {name: state[name].detach().clone().requires_grad_() for name in names}
+        at, batch = {**state, **moving}, mapped(torch.clone, _few(self.batches[0]))
+        with torch.enable_grad():
+            model = Remembering(partial(self.folded, Folded(at, self.folded)))
+            values = [self.functions[0](model, batch)]
+            values += self.plain.values(at, batch, self.functions[:1], False)
+            sums = [total(value, batch)[0] for value in values]
+        if not all(value.requires_grad for value in sums):
+            return
+        slopes = [torch.autograd.grad(s, list(moving.values()), allow_unused=True) for s in sums]
+        for name, ours, theirs in zip(names, *slopes, strict=True):
+            if not _same_slope(ours, theirs):
+                raise ValueError(f"the traced net has another gradient with respect to {name}")
 
 
 class Measuring(Mapping):
@@ -235,74 +254,6 @@ class Measuring(Mapping):
         return len(self.state)
 
 
-class _Remembering:
-    """A model that computes the outputs for the same inputs once, for the loss and the metrics."""
-
-    def __init__(self, model: Callable):
-        self._model = model
-        self._inputs: tuple = ()
-        self._outputs: object = None
-
-    def __call__(self, *inputs, **named):
-        if named:
-            return self._model(*inputs, **named)
-        known = len(inputs) == len(self._inputs) > 0
-        if not known or any(a is not b for a, b in zip(inputs, self._inputs, strict=True)):
-            self._outputs = self._model(*inputs)
-            self._inputs = inputs
-        return self._outputs
-
-
-class _Plain(nn.Module):
-    """The model itself, called with other tensors in the place of its own."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-        self.norms = [
-            m
-            for m in model.modules()
-            if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
-        ]
-        for norm in self.norms:
-            norm.momentum = 1.0  # a measuring pass leaves the statistics of that pass
-
-    def forward(self, batch: tuple, functions: Sequence[Callable] | None) -> object:
-        """Return the value of each function, or the model's outputs where there are none."""
-        if functions is None:
-            return self.model(batch)
-        whole = self.model if len(functions) == 1 else _Sharing(self.model)
-        return [function(whole, batch) for function in functions]
-
-    def values(self, state: Mapping, batch: tuple, functions: Sequence, measuring: bool) -> list:
-        """Return what each function gives for ``batch`` with the tensors of ``state``."""
-        return self._called(state, (batch, functions), measuring)[0]
-
-    def recalibrated(self, state: Mapping[str, Tensor], inputs: Tensor) -> dict[str, Tensor]:
-        """Return ``state`` with the running statistics that ``inputs`` give."""
-        return {**state, **self._called(state, (inputs, None), True)[1]}
-
-    def _called(self, state: Mapping, args: tuple, measuring: bool) -> tuple[object, dict]:
-        # what a net writes to its buffers, as batch norm in train mode does, goes into copies
-        copies = {name: state[name].clone() for name, _ in self.model.named_buffers()}
-        own = {f"model.{name}": tensor for name, tensor in {**state, **copies}.items()}
-        with ONE_AT_A_TIME:
-            for norm in self.norms:
-                norm.training = measuring
-            try:
-                return functional_call(self, own, args), copies
-            finally:
-                for norm in self.norms:
-                    norm.training = False
-
-
-class _Sharing(_Remembering):
-    """A shared forward pass that still shows the model's attributes to a loss that wants them."""
-
-    def __getattr__(self, name: str):
-        return getattr(self._model, name)
-
-
 def _summed(parts: Sequence[Sequence], batches: Sequence[tuple]) -> tuple[Tensor, Tensor]:
     """Add up (sum, count) of every function over the batches, in float64."""
     sums, counts = [], []
@@ -319,12 +270,23 @@ def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 
 def _shaken(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state in which every tensor differs: a trace that froze one of them shows."""
+    """Return a state in which tensors up to a MiB differ: a trace that froze one of them shows."""
     factors = [1 + 0.05 * math.sin(i + 1) for i in range(len(state))]
     return {
-        name: factor * tensor if tensor.is_floating_point() else tensor.clone()
+        name: factor * tensor if _is_small_float(tensor) else tensor
         for factor, (name, tensor) in zip(factors, state.items(), strict=True)
     }
+
+
+def _same_slope(ours: Tensor | None, theirs: Tensor | None) -> bool:
+    if ours is None or theirs is None:
+        return not any(slope is not None and bool(slope.any()) for slope in (ours, theirs))
+    gap, size = (ours - theirs).double().norm(), theirs.double().norm()
+    return bool(gap <= 1e-2 * size + 1e-6) or not bool(torch.isfinite(gap))
+
+
+def _is_small_float(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.numel() * tensor.element_size() <= 2**20
 
 
 def _few(batch: tuple, n: int = 8) -> tuple:

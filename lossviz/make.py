@@ -1,4 +1,4 @@
-"""Make the stored surfaces of trained networks again: the commands that ``data/manifest.json`` names.
+"""Make the stored surfaces of trained networks again, by the commands of the manifest.
 
 ``python -m lossviz.make plane NET --cifar10 FOLDER …`` draws the plane of one of the shipped
 networks on CIFAR-10's own pixels. It can be stopped at any moment and goes on where it was.

@@ -170,7 +170,11 @@ def _batch_norm(x: Tensor, state: Mapping, own: tuple, eps: float) -> Tensor:
     weight, bias, mean, var = (part and state[part] for part in own)
     collect = getattr(state, "statistics", None)
     if collect is None and mean is not None:
-        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+        # written out, since F.batch_norm does not differentiate statistics that depend on weights
+        scale = torch.rsqrt(var + eps) if weight is None else torch.rsqrt(var + eps) * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        wide = (-1, *[1] * (x.ndim - 2))
+        return x * scale.reshape(wide) + shift.reshape(wide)
     if collect is not None and own[2] is not None:
         dims = [d for d in range(x.ndim) if d != 1]
         n = x.numel() // x.shape[1]

@@ -17,6 +17,7 @@ from lossviz.directions import Direction, check_present, check_same
 
 __all__ = ["output_axis", "random_direction"]
 
+BLOCK = 2**18  # entries that are widened to float64 at a time
 NORMALIZATIONS = ("filter", "layer", "weights", None)
 SCALES = {
     "filter": "filter-normalized",
@@ -127,20 +128,19 @@ def _draw(
         return torch.zeros_like(weight), "zero (one dimension)"
     noise = torch.randn(
         weight.shape, generator=_generator(seed, name), dtype=torch.float32, device="cpu"
-    ).double()
-    target = weight.cpu().double()
+    )
+    target = weight.cpu()
     axis, groups = axes.get(name, (0, 1))
     if normalize is None:
-        rule = "raw noise"
+        factor, rule = torch.ones(()), "raw noise"
     elif normalize == "weights":
-        noise, rule = noise.mul_(target.abs()), "noise × |weight|"
+        factor, rule = target.abs(), "noise × |weight|"
     elif normalize == "layer" or weight.ndim <= 1:
-        noise, rule = noise.mul_(_ratio(target.norm(), noise.norm())), "norm of the layer"
+        factor, rule = _ratio(_norm(target), _norm(noise)), "norm of the layer"
     else:
-        ratio = _ratio(_filter_norms(target, axis, groups), _filter_norms(noise, axis, groups))
-        noise = noise.mul_(ratio)
+        factor = _ratio(_filter_norms(target, axis, groups), _filter_norms(noise, axis, groups))
         rule = f"norm of each filter (axis {axis}{f', {groups} groups' if groups > 1 else ''})"
-    return noise.to(weight.dtype).to(weight.device), rule
+    return _product(noise, factor, weight.dtype).to(weight.device), rule
 
 
 def _check_finite(name: str, weight: Tensor) -> None:
@@ -160,15 +160,36 @@ def _ratio(wanted: Tensor, present: Tensor) -> Tensor:
     return torch.where(present > 0, wanted / present.clamp_min(1e-300), torch.zeros_like(present))
 
 
+def _norm(tensor: Tensor) -> Tensor:
+    """Return the norm in float64, a block at a time: a large layer is never copied whole."""
+    return torch.stack([part.double().norm() for part in tensor.reshape(-1).split(BLOCK)]).norm()
+
+
 def _filter_norms(tensor: Tensor, axis: int, groups: int) -> Tensor:
     """Return the norm of each filter, shaped to multiply ``tensor``."""
-    if axis == 0:
-        norms = tensor.flatten(1).norm(dim=1)
-        return norms.reshape(-1, *[1] * (tensor.ndim - 1))
-    # a transposed convolution: [in, out / groups, …], where the groups divide the inputs
-    grouped = tensor.unflatten(0, (groups, -1)).flatten(3)
-    norms = grouped.norm(dim=(1, 3), keepdim=True).expand(-1, grouped.shape[1], -1, 1)
-    return norms.reshape(*tensor.shape[:2], *[1] * (tensor.ndim - 2))
+    filters = tensor
+    if axis == 1:  # a transposed convolution: [in, out / groups, …], where groups divide the inputs
+        filters = tensor.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    rows = filters.flatten(1).split(_rows(filters))
+    norms = torch.cat([part.double().norm(dim=1) for part in rows])
+    if axis == 1:
+        norms = norms.reshape(groups, 1, -1).expand(-1, len(tensor) // groups, -1).flatten(0, 1)
+    return norms.reshape(*norms.shape, *[1] * (tensor.ndim - norms.ndim))
+
+
+def _product(noise: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``noise`` times ``factor``, multiplied in float64, rounded once to ``dtype``."""
+    if noise.ndim == 0:
+        return (noise.double() * factor).to(dtype)
+    result = noise if dtype == noise.dtype else torch.empty_like(noise, dtype=dtype)
+    parts = [tensor.split(_rows(noise)) for tensor in (result, noise, factor.expand_as(noise))]
+    for target, part, factors in zip(*parts, strict=True):
+        target.copy_(part.double() * factors)
+    return result
+
+
+def _rows(tensor: Tensor) -> int:
+    return max(1, BLOCK * len(tensor) // max(tensor.numel(), 1))
 
 
 def output_axis(module: nn.Module) -> tuple[int, int]:

@@ -59,7 +59,6 @@ class Objective:
     batches : list
         What is evaluated, on the device.
     n_samples : int
-        How many samples that is.
 
     Raises
     ------
@@ -96,7 +95,7 @@ class Objective:
         if metrics is None:
             metrics = {"accuracy": accuracy} if loss is cross_entropy else {}
         self.metrics = dict(metrics)
-        self.batches = self._batches(data, batch_size)
+        self.batches = self._unmoved(lambda: self._batches(data, batch_size))
         self.n_samples = sum(batch_length(batch) for batch in self.batches)
         self.data_name = str(getattr(data, "name", None) or "data")
         self.calibration = self._calibration(calibration) if batch_norm == "recalibrated" else None
@@ -119,6 +118,14 @@ class Objective:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._prepare()
+
+    def _unmoved(self, prepare: Callable[[], list[tuple]]) -> list[tuple]:
+        """Return what ``prepare`` does, and undo what trying the net out wrote to its buffers."""
+        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        prepared = prepare()
+        for buffer, kept in before:
+            buffer.copy_(kept)
+        return prepared
 
     def _batches(self, data: object, batch_size: int | None) -> list[tuple]:
         if isinstance(data, list):

@@ -26,7 +26,7 @@ __all__ = ["Points"]
 
 CHUNK_BYTES = {"cpu": 2 * 2**20, "cuda": 512 * 2**20, "mps": 64 * 2**20}
 MOST_POINTS = 32
-LARGE_WEIGHTS = 64 * 2**20  # bytes from which weights and directions are not copied any more
+LARGE_WEIGHTS = 8 * 2**20  # bytes above which weights and directions are not copied
 
 
 class Points:
@@ -158,7 +158,7 @@ class _Sum(NamedTuple):
         moved = torch.add(self.base, self.slopes[0], alpha=first)
         for step, slope in zip(others, self.slopes[1:], strict=True):
             moved.add_(slope, alpha=step)
-        return moved
+        return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
 
 class _Product(NamedTuple):

@@ -1,5 +1,9 @@
+import matplotlib
 import pytest
 import torch
+from matplotlib import pyplot as plt
+
+matplotlib.use("Agg")
 
 
 @pytest.fixture(autouse=True)
@@ -9,3 +13,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left_open():
+    yield
+    plt.close("all")

@@ -534,7 +534,7 @@ def test_a_kill_while_the_file_is_written_leaves_it_whole_or_absent(path, object
 
 def test_ctrl_c_in_a_real_process_leaves_a_journal_and_no_half_written_file(path, objective, pair):
     objective.forward.quick = False
-    process = forked(slowly, objective, pair, path, 0.01)
+    process = forked(slowly, objective, pair, path, 0.1)
     wait_for_lines(path, process, 4)
     os.kill(process.pid, signal.SIGINT)
     process.join()

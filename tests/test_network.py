@@ -371,3 +371,48 @@ def test_threads_that_evaluate_one_objective_do_not_disturb_each_other(name):
     alone = [objective(place) for place in places]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(objective, places)) == alone
+
+
+class Doubled(torch.autograd.Function):
+    """Hands the input on, and doubles what comes back: no formula of the forward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return 2 * slope
+
+
+class WithDoubled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(Doubled.apply(self.first(x)))
+
+
+def test_a_custom_backward_is_kept_since_the_net_itself_is_asked():
+    torch.manual_seed(0)
+    net = WithDoubled().double()
+    inputs, targets = torch.randn(6, 3, dtype=torch.float64), torch.tensor([0, 1, 0, 1, 1, 0])
+    torch.nn.functional.cross_entropy(net(inputs), targets).backward()
+    loss = lv.Objective(net, (inputs, targets))
+    assert not loss.forward.quick
+    torch.testing.assert_close(loss.gradient()["first.weight"], net.first.weight.grad)
+
+
+def test_recalibrated_statistics_of_a_norm_that_cannot_be_folded_have_their_gradient():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)
+    ).double()
+    data = (torch.randn(12, 3, dtype=torch.float64), torch.randint(0, 2, (12,)))
+    loss = lv.Objective(net, data, batch_norm="recalibrated")
+    step = torch.zeros_like(loss.weights["0.weight"])
+    step[1, 2] = 1e-5
+    moved = [{**loss.weights, "0.weight": loss.weights["0.weight"] + s * step} for s in (1, -1)]
+    slope = (loss(moved[0]) - loss(moved[1])) / 2e-5
+    assert loss.gradient()["0.weight"][1, 2].item() == pytest.approx(slope, rel=1e-5)

@@ -665,7 +665,7 @@ def test_the_trajectory_is_appended_to_and_not_written_anew(path, monkeypatch):
 
 def test_a_missing_folder_is_refused_before_training(tmp_path):
     model = net()
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match="no folder"):
         fit(model, data(), path=tmp_path / "nowhere" / "run", **PLAIN)
     assert torch.equal(flat(model), flat(net()))
 
