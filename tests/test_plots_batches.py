@@ -17,8 +17,8 @@ def test_a_size_is_written_at_both_ends_and_where_the_batch_has_grown():
     assert [tuple(each.xy) for each in written] == [(0, 0), (2, 4), (3, 9), (4, 16)]
 
 
-def test_a_batch_that_stays_is_written_once_at_each_end():
-    assert [each.get_text() for each in name_batches(dots(3), [16, 16, 16])] == ["16", "16"]
+def test_a_batch_that_stays_is_written_once():
+    assert [each.get_text() for each in name_batches(dots(3), [16, 16, 16])] == ["16"]
 
 
 def test_dots_grow_with_the_batch():

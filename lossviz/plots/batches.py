@@ -27,7 +27,7 @@ def name_batches(
         ``[records]``: of the step that led to each record.
     factor
         A size is written at the first record, where the batch has grown by this factor since the
-        last one written, and at the last record.
+        last one written, and at the last record if it has grown until there.
 
     Returns
     -------
@@ -46,19 +46,21 @@ def name_batches(
             f"{sizes.shape}: take those of the recorded steps."
         )
     dots.set_sizes(30 * (1 + np.log2(np.maximum(sizes / sizes[0], 1))))
-    named = [0]
+    named, last = [0], len(sizes) - 1
     for record in range(1, len(sizes)):
         if sizes[record] >= factor * sizes[named[-1]]:
             named.append(record)
-    named = list(dict.fromkeys([*named, len(sizes) - 1]))
-    return [_write(dots.axes, places[record], f"{sizes[record]:,.0f}") for record in named]
+    beside = {record: (8, 8) for record in named}
+    if sizes[last] > sizes[named[-1]]:
+        beside[last] = (8, -20)  # below: the one before it may stand close
+    return [_write(dots.axes, places[k], f"{sizes[k]:,.0f}", at) for k, at in beside.items()]
 
 
-def _write(ax, place: np.ndarray, text: str) -> Annotation:
+def _write(ax, place: np.ndarray, text: str, beside: tuple[int, int]) -> Annotation:
     return ax.annotate(
         text,
         place,
-        xytext=(8, 8),
+        xytext=beside,
         textcoords="offset points",
         fontsize=text_size(ax, TICK),
         path_effects=[withStroke(linewidth=3, foreground="white")],
