@@ -88,18 +88,13 @@ def random_direction(
     for name in own:
         weight = weights[name].detach()
         tensors[name], rules[name] = _draw(name, weight, seed, normalize, one_dim, axes)
-    recipe = {
-        "kind": "random",
-        "seed": int(seed),
-        "normalize": normalize,
-        "one_dim": one_dim,
-    }
+    choices = {"seed": int(seed), "normalize": normalize, "one_dim": one_dim}
     return Direction(
         tensors,
         label=f"random, seed {int(seed)}",
         scale=SCALES.get(normalize, "raw"),
         rules=rules,
-        recipe=recipe,
+        recipe={"kind": "random", **choices},
     )
 
 

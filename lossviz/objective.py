@@ -92,9 +92,8 @@ class Objective:
         first = next(iter(self.model.parameters()))
         self.device, self.dtype = first.device, first.dtype
         self.loss, self.batch_norm = loss, batch_norm
-        if metrics is None:
-            metrics = {"accuracy": accuracy} if loss is cross_entropy else {}
-        self.metrics = dict(metrics)
+        usual = {"accuracy": accuracy} if loss is cross_entropy else {}
+        self.metrics = dict(usual if metrics is None else metrics)
         self.batches = self._unmoved(lambda: self._batches(data, batch_size))
         self.n_samples = sum(batch_length(batch) for batch in self.batches)
         self.data_name = str(getattr(data, "name", None) or "data")
