@@ -5,6 +5,7 @@ from lossviz.adaptive import AdaptiveBatch
 from lossviz.batch_noise import batch_noise
 from lossviz.coherence import gradient_coherence
 from lossviz.connectivity import Bezier, above_chord, barrier, bezier
+from lossviz.curvature import eigen_directions, gradient_direction
 from lossviz.directions import Direction, describe, toward
 from lossviz.estimates import batch_estimates
 from lossviz.gather import Gathered, gather
@@ -51,11 +52,13 @@ __all__ = [
     "data",
     "decay",
     "describe",
+    "eigen_directions",
     "explore",  # noqa: F822 (made when asked for, below)
     "fit",
     "fit_each",
     "gather",
     "gradient_coherence",
+    "gradient_direction",
     "line",
     "lines_between",
     "losses",

@@ -4,6 +4,9 @@ Each product widens a Krylov space; the eigenvalues of the matrix seen from insi
 reach the ends of the spectrum long before the middle (Golub and Van Loan 2013, sec. 10.1). When the
 space fills its memory it is compressed to its best vectors and goes on (thick restart: Wu and Simon
 2000). The residuals ‖Hv − λv‖ come out of the recurrence, without further products.
+
+The linear algebra is torch's: numpy's has threads of its own, which go on spinning after each
+product and take the cores from the next one.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 __all__ = ["Eigenpairs", "lanczos"]
 
@@ -79,7 +84,8 @@ def lanczos(
     Eigenpairs
         ``smallest + largest`` of them, fewer where n is smaller.
     """
-    krylov = _Krylov(product, start, smallest + largest, np.random.default_rng(seed))
+    # Not default_rng(seed), from which callers draw `start`: a fresh vector must not be parallel.
+    krylov = _Krylov(product, start, smallest + largest, np.random.default_rng([seed, 1]))
     wanted = _ends(smallest, largest)
     while True:
         krylov.widen()
@@ -95,7 +101,7 @@ def lanczos(
         found = found and not krylov.closings
         enough = len(chosen) == min(smallest + largest, krylov.length)
         if closed or (found and enough) or krylov.products == max_products:
-            vectors = inside[:, chosen].T @ krylov.basis
+            vectors = (torch.from_numpy(inside[:, chosen].T) @ krylov.basis).numpy()
             return Eigenpairs(
                 values[chosen], vectors, residuals[chosen], krylov.products, closed or found
             )
@@ -121,14 +127,14 @@ class _Krylov:
         fits = max(BASIS_BYTES // (8 * self.length), SMALLEST_BASIS, 4 * wanted)
         self.room = min(fits, self.length)
         self.size = self.products = self.closings = 0
-        self._basis = np.empty((min(self.room, 32) + 1, self.length))
+        self._basis = torch.empty((min(self.room, 32) + 1, self.length), dtype=torch.float64)
         self._inside = np.zeros((self.room, self.room))  # H seen from the basis, column by column
         self._last = 0.0  # how much of the newest product lies outside the basis
-        self._next = start / np.linalg.norm(start)
+        self._next = _unit(torch.from_numpy(start))
         self.is_closed = False
 
     @property
-    def basis(self) -> np.ndarray:
+    def basis(self) -> Tensor:
         """The basis vectors, ``[size, n]``."""
         return self._basis[: self.size]
 
@@ -141,27 +147,27 @@ class _Krylov:
         """Add the next vector to the basis and multiply it."""
         if self.size == len(self._basis):
             more = min(2 * self.size, self.room + 1)
-            self._basis = np.resize(self._basis, (more, self.length))
+            self._basis.resize_(more, self.length)
         self._basis[self.size] = self._next
         self.size += 1
-        image = self.product(self._next)
-        if not np.isfinite(image).all():
+        image = torch.from_numpy(np.asarray(self.product(self._next.numpy()), dtype=np.float64))
+        if not image.isfinite().all():
             raise FloatingPointError(
                 "a product with the Hessian is not finite, for the loss overflows at these "
                 "weights: move less far, or use float64."
             )
         self.products += 1
-        scale = np.linalg.norm(image)
+        scale = float(image.norm())
         shares = self.basis @ image
         rest = image - shares @ self.basis
         more = self.basis @ rest  # once is not enough where most of it cancels
         rest -= more @ self.basis
         self._inside[: self.size, self.size - 1] = shares + more
         self._inside[self.size - 1, : self.size] = shares + more
-        self._last = np.linalg.norm(rest)
+        self._last = float(rest.norm())
         self._go_on(rest, self._last <= 1e-13 * scale)
 
-    def _go_on(self, rest: np.ndarray, is_invariant: bool) -> None:
+    def _go_on(self, rest: Tensor, is_invariant: bool) -> None:
         """Choose the next vector; where the space is invariant, a random one outside it."""
         if not is_invariant:
             self._next = rest / self._last
@@ -172,23 +178,27 @@ class _Krylov:
         several = self.closings >= self.wanted and self.size >= min(self.wanted, self.length)
         self.is_closed = several or self.size == self.length
         if not self.is_closed:
-            fresh = self.rng.standard_normal(self.length)
+            fresh = torch.from_numpy(self.rng.standard_normal(self.length))
             for _ in range(2):
                 fresh -= (self.basis @ fresh) @ self.basis
-            self._next = fresh / np.linalg.norm(fresh)
+            self._next = _unit(fresh)
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return Ritz values, ascending, their vectors in the basis, and their residuals."""
         inside = self._inside[: self.size, : self.size]
-        values, vectors = np.linalg.eigh(inside)
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(inside)))
         return values, vectors, np.abs(self._last * vectors[-1])
 
     def compress(self, values, inside, smallest: int, largest: int) -> None:
         """Keep the best vectors of both ends, and the direction in which to go on."""
         spare = (self.size - smallest - largest) // 3
         keep = _ends(smallest + spare * bool(smallest), largest + spare * bool(largest))(self.size)
-        kept = inside[:, keep].T @ self.basis
+        kept = torch.from_numpy(inside[:, keep].T) @ self.basis
         self.size = len(keep)
         self._basis[: self.size] = kept
         self._inside[:] = 0.0
         self._inside[range(self.size), range(self.size)] = values[keep]
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / vector.norm()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.integrate import trapezoid
 from scipy.special import ndtr
 from torch import Tensor
@@ -249,15 +250,16 @@ def _quadrature(operator: Hessian, probes: int, steps: int, rng) -> tuple[np.nda
 def _tridiagonal(operator: Hessian, vectors: np.ndarray, steps: int) -> list[np.ndarray]:
     """Return the Lanczos matrix of each start vector; their runs go in step."""
     n, probes = vectors.shape
-    bases, inside = np.empty((probes, steps, n)), np.zeros((probes, steps, steps))
+    bases = torch.empty((probes, steps, n), dtype=torch.float64)  # why torch: see lanczos
+    inside = np.zeros((probes, steps, steps))
     length = np.full(probes, steps)  # shorter where the space of a probe closes
     for step in range(steps):
-        images = _multiplied(operator, vectors)
+        images = torch.from_numpy(_multiplied(operator, vectors).T.copy())
         for i in np.flatnonzero(length > step):
-            bases[i, step] = vectors[:, i]
-            inside[i, step, step] = vectors[:, i] @ images[:, i]
-            rest, norm = _orthogonalized(images[:, i], bases[i, : step + 1])
-            if norm <= 1e-13 * np.linalg.norm(images[:, i]):
+            bases[i, step] = torch.from_numpy(vectors[:, i])
+            inside[i, step, step] = bases[i, step] @ images[i]
+            rest, norm = _orthogonalized(images[i], bases[i, : step + 1])
+            if norm <= 1e-13 * float(images[i].norm()):
                 length[i] = step + 1
             elif step + 1 < steps:
                 inside[i, step + 1, step] = inside[i, step, step + 1] = norm
@@ -265,10 +267,10 @@ def _tridiagonal(operator: Hessian, vectors: np.ndarray, steps: int) -> list[np.
     return [matrix[:k, :k] for matrix, k in zip(inside, length, strict=True)]
 
 
-def _orthogonalized(image: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, float]:
+def _orthogonalized(image: Tensor, basis: Tensor) -> tuple[Tensor, float]:
     rest = image - (basis @ image) @ basis
     rest -= (basis @ rest) @ basis
-    return rest, float(np.linalg.norm(rest))
+    return rest, float(rest.norm())
 
 
 def _smoothed(nodes, shares, width: float, points: int) -> tuple[np.ndarray, np.ndarray, float]:
