@@ -223,14 +223,15 @@ def plane_row(surface: Surface, *, classes: int = 10) -> dict[str, float]:
     Returns
     -------
     dict
-        ``negative_curvature``, ``basins`` and ``ripple`` (:func:`lossviz.roughness`);
+        ``negative_curvature``, ``basins``, ``ripple`` and ``away`` (:func:`lossviz.roughness`);
         ``better_than_guessing``, the share of points whose loss is below ln(classes); and
         ``lowest_loss``, ``highest_loss``.
     """
     seen, loss = roughness(surface), surface.values["loss"]
     low, high = (float(f(loss[np.isfinite(loss)])) for f in (np.min, np.max))
     row = {"negative_curvature": seen.negative_curvature, "basins": seen.basins}
-    row |= {"ripple": seen.ripple, "better_than_guessing": float((loss < math.log(classes)).mean())}
+    row |= {"ripple": seen.ripple, "away": seen.away}
+    row |= {"better_than_guessing": float((loss < math.log(classes)).mean())}
     return {**row, "lowest_loss": low, "highest_loss": high}
 
 

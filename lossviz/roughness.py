@@ -1,6 +1,6 @@
-"""How chaotic a plane looks, in numbers: negative curvature, basins and roughness.
+"""How chaotic a plane looks, in numbers: negative curvature, basins, ripple, ways that lead away.
 
-All three are read from the grid of one surface, so they depend on its span and step: compare only
+All of them are read from the grid of one surface, so they depend on its span and step: compare only
 surfaces of the same grid.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["Roughness", "roughness"]
 
 @dataclass(frozen=True)
 class Roughness:
-    """Three numbers that a bowl keeps low.
+    """Four numbers that a bowl keeps low.
 
     Attributes
     ----------
@@ -27,11 +27,15 @@ class Roughness:
         Valleys of log10 loss separated by a barrier of at least the asked prominence.
     ripple : float
         Root mean square, in decades, of log10 loss minus the mean of its four neighbours.
+    away : float
+        Share of the inner points at which the way down leads away from α = β = 0 (Li et al. 2018,
+        sec. 6, on deep nets without shortcuts).
     """
 
     negative_curvature: float
     basins: int
     ripple: float
+    away: float
 
 
 def roughness(surface: Surface, *, prominence: float = 0.1) -> Roughness:
@@ -47,7 +51,7 @@ def roughness(surface: Surface, *, prominence: float = 0.1) -> Roughness:
     Returns
     -------
     Roughness
-        Negative curvature (of the loss), basins and ripple (of its log10).
+        Negative curvature (of the loss), basins, ripple and ways that lead away (of its log10).
 
     Raises
     ------
@@ -72,7 +76,12 @@ def roughness(surface: Surface, *, prominence: float = 0.1) -> Roughness:
         raise ValueError("roughness looks at log10 of the loss, and some losses are not above 0.")
     height = np.log10(np.where(np.isfinite(loss), loss, finite.max()))
     steps = [axis[1] - axis[0] for axis in surface.axes]
-    return Roughness(_negative_share(loss, steps), _basins(height, prominence), _ripple(height))
+    return Roughness(
+        _negative_share(loss, steps),
+        _basins(height, prominence),
+        _ripple(height),
+        _away(height, surface.axes),
+    )
 
 
 def _negative_share(loss: np.ndarray, steps: list[float]) -> float:
@@ -92,6 +101,13 @@ def _negative_share(loss: np.ndarray, steps: list[float]) -> float:
 def _ripple(height: np.ndarray) -> float:
     around = height[2:, 1:-1] + height[:-2, 1:-1] + height[1:-1, 2:] + height[1:-1, :-2]
     return float(np.sqrt(np.mean((height[1:-1, 1:-1] - around / 4) ** 2)))
+
+
+def _away(height: np.ndarray, axes: tuple) -> float:
+    along_a, along_b = np.gradient(height, *axes)
+    outward = (axes[0][:, None] * along_a + axes[1] * along_b)[1:-1, 1:-1]
+    at_centre = (axes[0] == 0)[1:-1, None] & (axes[1] == 0)[1:-1]
+    return float((outward[~at_centre] < 0).mean())
 
 
 def _basins(height: np.ndarray, prominence: float) -> int:

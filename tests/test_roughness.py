@@ -45,6 +45,16 @@ def test_a_ramp_in_log_loss_has_no_ripple():
     assert roughness(plane(10 ** (X[:, None] + 0.5 * X))).ripple == pytest.approx(0, abs=1e-12)
 
 
+def test_no_way_down_a_bowl_leads_away_and_every_way_down_a_hill_does():
+    bowl = 2 + X[:, None] ** 2 + X**2
+    assert (roughness(plane(bowl)).away, roughness(plane(1 / bowl)).away) == (0.0, 1.0)
+
+
+def test_half_of_the_ways_down_a_slope_lead_away():
+    found = roughness(plane(10 ** (X[:, None] + 0 * X))).away
+    assert found == pytest.approx(19 * 39 / (39**2 - 1))  # the half plane α < 0
+
+
 def test_points_that_overflow_are_a_wall_not_a_hole():
     loss = 1 + X[:, None] ** 2 + X**2
     loss[0, 0], loss[5, 5] = np.inf, np.nan
