@@ -107,7 +107,8 @@ def _away(height: np.ndarray, axes: tuple) -> float:
     along_a, along_b = np.gradient(height, *axes)
     outward = (axes[0][:, None] * along_a + axes[1] * along_b)[1:-1, 1:-1]
     at_centre = (axes[0] == 0)[1:-1, None] & (axes[1] == 0)[1:-1]
-    return float((outward[~at_centre] < 0).mean())
+    others = outward[~at_centre]
+    return float((others < 0).mean()) if others.size else 0.0
 
 
 def _basins(height: np.ndarray, prominence: float) -> int:
