@@ -1,7 +1,8 @@
 """A journal beside a file under way: what is computed survives a kill at any moment.
 
-The first line says what is being computed; each further line holds some finished points. A last
-line that was cut off is dropped. When all points are there, the file is written, the journal goes.
+The first line says what is being computed; each further line holds some finished points and their
+checksum. A last line that was cut off is dropped, and so is one whose sum is not its own. When all
+points are there, the file is written, and the journal goes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -134,7 +136,7 @@ class Journal:
             try:
                 entry = json.loads(line)
                 indices, values = entry["i"], entry["v"]
-                whole = _is_whole(indices, values)
+                whole = _is_whole(indices, values) and entry["crc32"] == _sum(indices, values)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue  # a damaged line costs its points only
             if whole:
@@ -157,7 +159,8 @@ class Journal:
             If the disk is full; what was there before stays whole.
         """
         lists = {name: np.asarray(array, np.float64).tolist() for name, array in values.items()}
-        self._append({"i": np.asarray(indices).tolist(), "v": lists})
+        places = np.asarray(indices).tolist()
+        self._append({"i": places, "v": lists, "crc32": _sum(places, lists)})
 
     def _append(self, entry: Mapping) -> None:
         line = json.dumps(entry).encode() + b"\n"
@@ -201,6 +204,10 @@ def _lock(stream, path: Path) -> None:
         raise RuntimeError(
             f"{str(path)!r} is being written by another process: wait for it, or give another path."
         ) from problem
+
+
+def _sum(indices: list, values: dict) -> int:
+    return zlib.crc32(json.dumps([indices, values]).encode())
 
 
 def _is_whole(indices: object, values: dict) -> bool:

@@ -192,6 +192,8 @@ class Table:
 def _short(value: float, digits: int) -> str:
     if not np.isfinite(value) or value == 0:
         return f"{value:g}"
+    if value == round(value) and abs(value) < 1e5:  # a count
+        return f"{value:,.0f}"
     if 1e-4 <= abs(value) < 1e5:
         places = max(0, digits - 1 - int(np.floor(np.log10(abs(value)))))
         return f"{value:,.{places}f}"
