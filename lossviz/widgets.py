@@ -240,7 +240,7 @@ class Explorer(ipywidgets.VBox):
         share = shown.done.size / grid.done.size if samples == self.samples else 0.0
         self._say(f"{size} points, {samples} samples, {state}", share)
 
-    def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
         """Return the widget, and beside it the picture for readers without a kernel."""
         if not any(name in os.environ for name in LIVE):
             self.wait()
@@ -248,7 +248,9 @@ class Explorer(ipywidgets.VBox):
         bundle["text/plain"] = f"lossviz explorer: {self.status}"
         if self._picture.value:
             bundle["image/png"] = base64.b64encode(self._picture.value).decode()
-        return bundle
+        view = self.view
+        told = f"{_name(view)}, seed of directions {view.seed}, span {view.span:g}: {self.status}"
+        return bundle, {"image/png": {"alt": told}}
 
 
 def _controls(view: View) -> dict[str, ipywidgets.Widget]:

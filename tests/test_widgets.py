@@ -80,9 +80,10 @@ def test_an_error_in_the_background_is_told_in_the_widget(explorer, monkeypatch)
 
 
 def test_a_reader_without_a_kernel_gets_a_picture(explorer):
-    bundle = explorer._repr_mimebundle_()
+    bundle, metadata = explorer._repr_mimebundle_()
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
     assert "final" in bundle["text/plain"]
+    assert "ResNet-8" in metadata["image/png"]["alt"]
 
 
 def test_closing_the_widget_ends_its_thread():
