@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lossviz.descent import Samples
-from lossviz.losses import accuracy, batch_length, cross_entropy, total
+from lossviz.losses import accuracy, batch_length, check_classes, cross_entropy, total
 from lossviz.samples import as_batches, largest_activation
 
 __all__ = ["evaluate", "measured_batches"]
@@ -75,27 +75,10 @@ def measured_batches(samples: Samples, model: nn.Module, loss: Callable, size: i
         return [samples.take(part) for part in torch.arange(len(samples)).split(size)]
     sample_bytes = largest_activation(model, samples.inputs)
     if loss is cross_entropy:
-        _check_classes(model, samples)
+        check_classes(model, samples.inputs, samples.targets)
     pair = (samples.inputs, samples.targets)
     inputs = samples.inputs
     return as_batches(pair, inputs.device, inputs.dtype, sample_bytes=sample_bytes)
-
-
-def _check_classes(model: nn.Module, samples: Samples) -> None:
-    targets = samples.targets
-    if targets.dtype != torch.int64 or targets.dim() != 1:
-        raise TypeError(
-            f"cross entropy takes int64 targets [N]; got {targets.dtype} {list(targets.shape)}: "
-            f"give targets.long(), or another loss=."
-        )
-    with torch.no_grad():
-        n_classes = model(samples.inputs[:1]).shape[1]
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= n_classes:
-        raise ValueError(
-            f"targets must lie in 0 … {n_classes - 1} for a net of {n_classes} outputs; got "
-            f"{low} … {high}: give the net as many classes as the data has."
-        )
 
 
 def _known(scores: Tensor) -> Callable:

@@ -19,7 +19,7 @@ __all__ = ["NORM_PARTS", "ONE_AT_A_TIME", "Folded", "Network", "norm_scale"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CONVOLVE = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 ONE_AT_A_TIME = threading.RLock()  # while a module's own tensors are exchanged, no other thread may
 

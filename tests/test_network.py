@@ -416,3 +416,12 @@ def test_recalibrated_statistics_of_a_norm_that_cannot_be_folded_have_their_grad
     moved = [{**loss.weights, "0.weight": loss.weights["0.weight"] + s * step} for s in (1, -1)]
     slope = (loss(moved[0]) - loss(moved[1])) / 2e-5
     assert loss.gradient()["0.weight"][1, 2].item() == pytest.approx(slope, rel=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["stored", "batch", "recalibrated"])
+def test_norms_made_for_several_devices_are_the_usual_norms_on_one(mode):
+    net = lv.models.resnet(8, width=2, seed=0)
+    images = lv.data.digits().train[:32]
+    usual = lv.Objective(net, images, batch_norm=mode)()
+    synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    assert lv.Objective(synchronized, images, batch_norm=mode)() == usual
