@@ -20,6 +20,8 @@ WRONG = Path(__file__).parent / "wrong_answers"
 TINY = {
     "00_first_surface": {"depth": 8, "width": 1, "points": 3, "epochs": 1, "samples": 16},
     "01_convexity": {"width": 2, "layers": [1, 2], "points": 3, "epochs": 1, "samples": 40},
+    "02_batch_size": {"width": 2, "samples": 64, "batch_sizes": [8, 32], "epochs": 1, "points": 5},
+    "03_weight_decay": {"width": 2, "samples": 64, "batch_sizes": [8, 32], "epochs": 1, "points": 5},
     "07_adaptive_batches": {"hidden": 2, "samples": 64, "epochs": 1, "batch_sizes": [2, 8]},
 }
 
