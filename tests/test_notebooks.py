@@ -16,12 +16,13 @@ from lossviz.lessons.student import student_version, write_student_version
 
 NOTEBOOKS = sorted(Path(__file__).parent.parent.joinpath("notebooks").glob("[0-9]*.ipynb"))
 WRONG = Path(__file__).parent / "wrong_answers"
+BATCHES = {"width": 2, "samples": 64, "batch_sizes": [8, 32], "epochs": 1, "points": 5}
 # The least that a lesson can be run with.
 TINY = {
     "00_first_surface": {"depth": 8, "width": 1, "points": 3, "epochs": 1, "samples": 16},
     "01_convexity": {"width": 2, "layers": [1, 2], "points": 3, "epochs": 1, "samples": 40},
-    "02_batch_size": {"width": 2, "samples": 64, "batch_sizes": [8, 32], "epochs": 1, "points": 5},
-    "03_weight_decay": {"width": 2, "samples": 64, "batch_sizes": [8, 32], "epochs": 1, "points": 5},
+    "02_batch_size": BATCHES,
+    "03_weight_decay": BATCHES,
     "07_adaptive_batches": {"hidden": 2, "samples": 64, "epochs": 1, "batch_sizes": [2, 8]},
 }
 
