@@ -46,8 +46,8 @@ TABLE = (
     {"depth": (56,), "skip": (False,), "lr": (0.01,)},
     {"depth": (56,), "skip": (False,), "start": ("looks linear",), "lr": (0.1, 0.01)},
     {"depth": (56,), "skip": (False,), "warmup": (3,)},
-    {"depth": (56,), "width": (4, 16), "seed": (0, 1, 2)},
     {"depth": (302,), "width": (4,), "seed": (0, 1, 2)},
+    {"depth": (56,), "width": (4, 16), "skip": (False,), "seed": (0, 1, 2)},
     {"depth": (56,), "width": (32,), "skip": (False,), "seed": (0, 1)},
 )
 
