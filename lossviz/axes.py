@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-__all__ = ["grid_axes", "nested_strides"]
+__all__ = ["grid_axes", "nested_levels", "nested_strides"]
 
 
 def grid_axes(span: object, points: object, n_axes: int) -> tuple[np.ndarray, ...]:
@@ -116,3 +116,39 @@ def nested_strides(lengths: tuple[int, ...], smallest: int = 5) -> list[int]:
     ):
         strides.insert(0, 2 * strides[0])
     return strides
+
+
+def nested_levels(lengths: tuple[int, ...], smallest: int = 5) -> list[tuple[np.ndarray, ...]]:
+    """Return nested grids of any lengths, coarse to fine, ending with every point.
+
+    Each coarser one keeps the middle, both ends, and every second point outward from the middle.
+
+    Parameters
+    ----------
+    lengths
+        Points along each axis.
+    smallest
+        The fewest points an axis may have on the coarsest grid, at least 4.
+
+    Returns
+    -------
+    list of tuples of int arrays
+        Per level and axis, the indices into the full grid, in order.
+
+    Examples
+    --------
+    >>> [level[0].tolist() for level in nested_levels((11,))]
+    [[0, 1, 5, 9, 10], [0, 1, 3, 5, 7, 9, 10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
+    """
+    levels = [tuple(np.arange(n) for n in lengths)]
+    while True:
+        coarser = tuple(_every_second(indices) for indices in levels[0])
+        if any(len(indices) < max(smallest, 4) for indices in coarser):
+            return levels
+        levels.insert(0, coarser)
+
+
+def _every_second(indices: np.ndarray) -> np.ndarray:
+    middle = len(indices) // 2
+    kept = {0, len(indices) - 1, *range(middle, -1, -2), *range(middle, len(indices), 2)}
+    return indices[sorted(kept)]

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 import numpy as np
 from torch import Tensor
 
-from lossviz.axes import grid_axes, nested_strides
+from lossviz.axes import grid_axes, nested_levels
 from lossviz.grid import Grid
 from lossviz.objective import Objective
 from lossviz.points import Points
@@ -119,7 +119,8 @@ def refine(
     Parameters
     ----------
     objective, u, v, span, points, path, executor, progress
-        As for :func:`plane`; ``points`` of 2ᵏ + 1 (9, 17, 33, 65) nest best.
+        As for :func:`plane`; ``points`` of 2ᵏ + 1 (9, 17, 33, 65) nest
+        best, others nearly as well.
     tolerance
         Where given, points that their neighbours predict within this share of the range of log
         loss are not computed but predicted, and ``done`` is False there.
@@ -137,12 +138,13 @@ def refine(
     axes = grid_axes(span, points, 2)
     settings = {} if tolerance is None else {"tolerance": float(tolerance)}
     with _loss_grid(objective, (u, v), axes, path, executor, settings) as grid:
-        for stride in nested_strides(grid.done.shape):
-            wanted = worth_computing(grid.values["loss"], grid.done, stride, tolerance)
+        every = nested_levels(grid.done.shape)
+        for levels in (every[: k + 1] for k in range(len(every))):
+            wanted = worth_computing(grid.values["loss"], grid.done, levels, tolerance)
             grid.fill(np.flatnonzero(wanted), progress)
             if tolerance is not None:
-                fill_predicted(grid.values, grid.done, stride)
-            if stride == 1 and not grid.interrupted:
+                fill_predicted(grid.values, grid.done, levels)
+            if len(levels) == len(every) and not grid.interrupted:
                 grid.save()
             yield grid.surface()
             if grid.interrupted:

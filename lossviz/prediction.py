@@ -1,11 +1,13 @@
 """Fewer points: a point that its neighbours predict need not be computed.
 
-On nested grids each level halves the step. What the coarser level predicted for the points that
-were then computed says how well the next, finer one will be predicted; where that error is small
-enough, the finer points are interpolated.
+On nested grids each level about halves the step. What the coarser level predicted for the points
+that were then computed says how well the next, finer one will be predicted; where that error is
+small enough, the finer points are interpolated.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
@@ -13,11 +15,16 @@ from scipy.ndimage import maximum_filter
 
 __all__ = ["fill_predicted", "worth_computing"]
 
+Level = tuple[np.ndarray, ...]
+
 
 def worth_computing(
-    loss: np.ndarray, done: np.ndarray, stride: int, tolerance: float | None
+    loss: np.ndarray,
+    done: np.ndarray,
+    levels: Sequence[Level],
+    tolerance: float | None,
 ) -> np.ndarray:
-    """Return which points of the full grid to compute at this level.
+    """Return which points of the full grid to compute at the last of ``levels``.
 
     Parameters
     ----------
@@ -25,8 +32,9 @@ def worth_computing(
         ``[n0, n1]``; nan where nothing is known.
     done
         What was computed.
-    stride
-        The step of this level's grid, in points of the full grid.
+    levels
+        Nested grids, coarse to fine, up to this one: indices per axis, as
+        :func:`lossviz.axes.nested_levels` gives them.
     tolerance
         The error allowed, as a share of the range of log loss; None: compute all.
 
@@ -43,26 +51,20 @@ def worth_computing(
     if tolerance is not None and not 0 < tolerance < 1:
         raise ValueError(f"tolerance is a share, between 0 and 1; got {tolerance!r}: take 0.01.")
     wanted = np.zeros(loss.shape, bool)
-    wanted[::stride, ::stride] = True
-    coarse = slice(None, None, 2 * stride)
-    coarser = loss[coarse, coarse]
-    known = np.isfinite(coarser)
-    if tolerance is None or min(coarser.shape) < 5 or not done[coarse, coarse].any():
+    wanted[np.ix_(*levels[-1])] = True
+    if tolerance is None or len(levels) < 3 or not done[np.ix_(*levels[-2])].any():
         return wanted & ~done
-    height = _log(coarser)
-    with np.errstate(invalid="ignore"):  # ∞ − ∞
-        error = np.where(known, np.abs(height - _from_half(height)), np.inf)
-    error = np.where(np.isfinite(error), error, np.inf)
-    allowed = tolerance * np.ptp(height[known]) if known.any() else 0.0
-    rough = maximum_filter(error, size=3, mode="nearest") > allowed
-    near = maximum_filter(np.kron(rough, np.ones((2, 2), bool))[:-1, :-1], size=3, mode="nearest")
+    rough = maximum_filter(_surprises(loss, levels, tolerance), size=3, mode="nearest")
+    near = maximum_filter(_carried(rough, levels[-2], levels[-1]), size=3, mode="nearest")
     worth = np.zeros(loss.shape, bool)
-    worth[::stride, ::stride] = near
+    worth[np.ix_(*levels[-1])] = near
     return wanted & worth & ~done
 
 
-def fill_predicted(values: dict[str, np.ndarray], done: np.ndarray, stride: int) -> None:
-    """Fill in, on this level's grid, what was not computed: in place.
+def fill_predicted(
+    values: dict[str, np.ndarray], done: np.ndarray, levels: Sequence[Level]
+) -> None:
+    """Fill in, on the last of ``levels``, what was not computed: in place.
 
     Parameters
     ----------
@@ -70,20 +72,38 @@ def fill_predicted(values: dict[str, np.ndarray], done: np.ndarray, stride: int)
         Name to ``[n0, n1]``.
     done
         What was computed; not changed.
-    stride
-        The step of this level's grid.
+    levels
+        As for :func:`worth_computing`.
     """
-    fine, coarse = slice(None, None, stride), slice(None, None, 2 * stride)
-    missing = ~done[fine, fine]
+    missing = ~done[np.ix_(*levels[-1])]
     if not missing.any():
         return
+    coarse, fine = np.ix_(*levels[-2]), np.ix_(*levels[-1])
     for name, array in values.items():
-        level = array[fine, fine]
-        height = _log(array[coarse, coarse]) if name == "loss" else array[coarse, coarse]
-        guess = _between(height)
-        if name == "loss" and _positive(array[coarse, coarse]):
-            guess = np.exp(guess)
-        level[missing] = guess[missing]
+        known = array[coarse]
+        as_log = name == "loss" and _positive(known)
+        guess = _between(np.log(known) if as_log else known, levels[-2], levels[-1])
+        array[fine] = np.where(missing, np.exp(guess) if as_log else guess, array[fine])
+
+
+def _surprises(loss: np.ndarray, levels: Sequence[Level], tolerance: float) -> np.ndarray:
+    """Return where the level before the last was not foreseen by the one before it."""
+    before, coarser = levels[-3], levels[-2]
+    height = _log(loss[np.ix_(*coarser)])
+    known = np.isfinite(height)
+    within = np.ix_(*(np.searchsorted(c, b) for c, b in zip(coarser, before, strict=True)))
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        error = np.abs(height - _between(height[within], before, coarser))
+    error = np.where(known & np.isfinite(error), error, np.inf)
+    return error > (tolerance * np.ptp(height[known]) if known.any() else 0.0)
+
+
+def _carried(rough: np.ndarray, coarse: Level, fine: Level) -> np.ndarray:
+    """Return, for each point of the finer grid, whether a corner of its cell is rough."""
+    last = [np.searchsorted(c, f, side="right") - 1 for c, f in zip(coarse, fine, strict=True)]
+    first = [np.searchsorted(c, f) for c, f in zip(coarse, fine, strict=True)]
+    corners = [np.ix_(i, j) for i in (last[0], first[0]) for j in (last[1], first[1])]
+    return np.any([rough[corner] for corner in corners], axis=0)
 
 
 def _positive(loss: np.ndarray) -> bool:
@@ -95,18 +115,11 @@ def _log(loss: np.ndarray) -> np.ndarray:
     return np.log(loss) if _positive(loss) else loss
 
 
-def _between(height: np.ndarray) -> np.ndarray:
-    """Return a grid of half the step, interpolated by cubics (linearly where a grid is small)."""
-    axes = [np.arange(n, dtype=float) for n in height.shape]
+def _between(height: np.ndarray, coarse: Level, fine: Level) -> np.ndarray:
+    """Return a finer grid, interpolated by cubics (linearly where a grid is small)."""
     finite = bool(np.isfinite(height).all())
     method = "cubic" if finite and min(height.shape) >= 4 else "linear"
-    fine = np.meshgrid(*(np.arange(2 * n - 1) / 2 for n in height.shape), indexing="ij")
+    places = np.stack(np.meshgrid(*fine, indexing="ij"), axis=-1).astype(float)
+    axes = [indices.astype(float) for indices in coarse]
     with np.errstate(invalid="ignore"):
-        return RegularGridInterpolator(axes, height, method=method)(np.stack(fine, axis=-1))
-
-
-def _from_half(height: np.ndarray) -> np.ndarray:
-    """Return what every second point predicts for all of them; inf where that cannot be asked."""
-    if any(n % 2 == 0 for n in height.shape):
-        return np.full(height.shape, np.inf)
-    return _between(height[::2, ::2])
+        return RegularGridInterpolator(axes, height, method=method)(places)

@@ -1,11 +1,12 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossviz.axes import grid_axes, nested_strides
+from lossviz.axes import grid_axes, nested_levels, nested_strides
 
 
 def test_a_number_is_a_span_to_both_sides():
@@ -76,3 +77,21 @@ def test_nested_grids_keep_both_ends(k, m):
     for stride in nested_strides(lengths):
         assert all((n - 1) % stride == 0 for n in lengths)
     assert nested_strides(lengths)[-1] == 1
+
+
+@given(st.integers(3, 120), st.integers(3, 120))
+def test_nested_levels_nest_and_keep_the_ends_and_the_middle(one, other):
+    lengths = one, other
+    every = nested_levels(lengths)
+    assert [len(indices) for indices in every[-1]] == list(lengths)
+    for coarse, fine in pairwise(every):
+        for n, few, more in zip(lengths, coarse, fine, strict=True):
+            assert set(few) < set(more) and {0, n // 2, n - 1} <= set(few)
+            assert np.diff(few).max() <= 2 * np.diff(more).max()
+
+
+@given(st.integers(2, 7))
+def test_nested_levels_of_a_power_of_two_are_those_of_the_strides(k):
+    n = 2**k + 1
+    strides = [level[0][1] - level[0][0] for level in nested_levels((n, n))]
+    assert strides == nested_strides((n, n))

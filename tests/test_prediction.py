@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
+import lossviz as lv
+from lossviz.axes import nested_levels
 from lossviz.prediction import fill_predicted, worth_computing
+from lossviz.shipped import shipped
 
 
 def bowl(n=33, cliff=False):
@@ -10,27 +13,30 @@ def bowl(n=33, cliff=False):
     return np.where(cliff & (x > 0.6), loss + 5, loss)
 
 
-def refined(exact, tolerance, strides=(8, 4, 2, 1)):
+def refined(exact, tolerance):
     """What `refine` does, with the exact values in the place of an objective."""
     values, done = {"loss": np.full(exact.shape, np.nan)}, np.zeros(exact.shape, bool)
-    for stride in strides:
-        wanted = worth_computing(values["loss"], done, stride, tolerance)
+    every = nested_levels(exact.shape)
+    for levels in (every[: k + 1] for k in range(len(every))):
+        wanted = worth_computing(values["loss"], done, levels, tolerance)
         assert not (wanted & done).any()
         values["loss"][wanted], done[wanted] = exact[wanted], True
-        fill_predicted(values, done, stride)
+        fill_predicted(values, done, levels)
     return values["loss"], done
 
 
 def test_without_a_tolerance_every_point_of_the_level_is_wanted():
-    done = np.zeros((9, 9), bool)
+    done = np.zeros((17, 17), bool)
     done[::4, ::4] = True
-    wanted = worth_computing(np.where(done, 1.0, np.nan), done, 2, None)
-    assert wanted.sum() == 25 - 9 and not wanted[::4, ::4].any()
+    wanted = worth_computing(np.where(done, 1.0, np.nan), done, nested_levels((17, 17))[:2], None)
+    assert wanted.sum() == 81 - 25 and not wanted[::4, ::4].any()
 
 
 def test_the_first_level_is_computed_whole():
-    wanted = worth_computing(np.full((9, 9), np.nan), np.zeros((9, 9), bool), 4, 0.1)
-    assert wanted.sum() == 9
+    wanted = worth_computing(
+        np.full((9, 9), np.nan), np.zeros((9, 9), bool), nested_levels((9, 9))[:1], 0.1
+    )
+    assert wanted.sum() == 25
 
 
 def test_a_smooth_surface_is_predicted_within_the_tolerance():
@@ -66,7 +72,7 @@ def test_the_neighbourhood_of_a_hole_is_computed_and_the_hole_stays(hole):
 @pytest.mark.filterwarnings("error")
 def test_a_surface_without_any_finite_value_gives_no_warning():
     for value in (np.nan, np.inf):
-        _, done = refined(np.full((17, 17), value), 0.1, (4, 2, 1))
+        _, done = refined(np.full((17, 17), value), 0.1)
         assert done.all()
 
 
@@ -82,11 +88,26 @@ def test_other_quantities_are_filled_in_linearly_or_by_cubics():
     done = np.zeros((9, 9), bool)
     done[::2, ::2] = True
     values = {"loss": np.where(done, 1.0, np.nan), "accuracy": np.where(done, accuracy, np.nan)}
-    fill_predicted(values, done, 1)
+    fill_predicted(values, done, nested_levels((9, 9)))
     assert values["accuracy"] == pytest.approx(accuracy)
 
 
 @pytest.mark.parametrize("tolerance", [0, 1.0, -1, 5])
 def test_a_tolerance_is_a_share(tolerance):
     with pytest.raises(ValueError, match=rf"between 0 and 1; got {tolerance!r}: take 0.01"):
-        worth_computing(bowl(), np.ones((33, 33), bool), 1, tolerance)
+        worth_computing(bowl(), np.ones((33, 33), bool), nested_levels((33, 33)), tolerance)
+
+
+def test_the_plane_of_a_published_net_is_predicted_within_a_hundredth_from_less_than_half():
+    exact = lv.Surface.load(shipped("surfaces/li2018_resnet56_seeds_1_2.npz")).values["loss"]
+    loss, done = refined(exact, 0.01)
+    assert exact.shape == (51, 51) and done.mean() < 0.5
+    assert np.abs(np.log(loss / exact)).max() < 0.01 * np.ptp(np.log(exact))
+
+
+def test_a_crumpled_plane_is_computed_whole():
+    exact = lv.Surface.load(shipped("surfaces/li2018_resnet56_noshort_seeds_1_2.npz")).values[
+        "loss"
+    ]
+    _, done = refined(exact, 0.01)
+    assert done.mean() > 0.9
