@@ -5,6 +5,7 @@ from lossviz.adaptive import AdaptiveBatch
 from lossviz.batch_noise import batch_noise
 from lossviz.coherence import gradient_coherence
 from lossviz.connectivity import Bezier, above_chord, barrier, bezier
+from lossviz.correlation import RankCorrelation, rank_correlation
 from lossviz.curvature import eigen_directions, gradient_direction
 from lossviz.directions import Direction, describe, toward
 from lossviz.estimates import batch_estimates
@@ -18,7 +19,7 @@ from lossviz.paths import curvature_along, losses_along, turning
 from lossviz.planes import line, plane, refine
 from lossviz.principal import pca, project, random_walk
 from lossviz.repeats import Table, fit_each, measure_each
-from lossviz.rescaling import normalized_layers, rescale
+from lossviz.rescaling import normalized_layers, rescale, rescale_filters
 from lossviz.results import save_results
 from lossviz.roughness import roughness
 from lossviz.run import Run
@@ -36,6 +37,7 @@ __all__ = [
     "Gathered",
     "GrowingBatch",
     "Objective",
+    "RankCorrelation",
     "Run",
     "Surface",
     "Table",
@@ -73,9 +75,11 @@ __all__ = [
     "project",
     "random_direction",
     "random_walk",
+    "rank_correlation",
     "refine",
     "rename_units",
     "rescale",
+    "rescale_filters",
     "rise_beyond",
     "roughness",
     "save_results",

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-__all__ = ["normalized_layers", "rescale"]
+__all__ = ["normalized_layers", "rescale", "rescale_filters"]
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -84,6 +84,44 @@ def rescale(model: nn.Module, factor: float, *, layers: Sequence[str] | None = N
     return copied
 
 
+def rescale_filters(model: nn.Module, spread: float, *, seed: int = 0) -> nn.Module:
+    """Return a copy of ``model`` that is the same function, each filter times a factor of its own.
+
+    All filters (and rows of linear layers) that a batch norm follows are rescaled, as in
+    :func:`rescale`, which gives all filters of a layer the same factor.
+
+    Parameters
+    ----------
+    model
+        Left as it is.
+    spread
+        The factors lie between 1/spread and spread, evenly on a log scale.
+    seed
+        Of the factors.
+
+    Returns
+    -------
+    nn.Module
+        In eval mode.
+
+    Raises
+    ------
+    ValueError
+        If the spread is below 1, or no layer has a batch norm right after it.
+    """
+    if not (isinstance(spread, (int, float)) and math.isfinite(spread) and spread >= 1):
+        raise ValueError(f"spread must be a number of at least 1; got {spread!r}: take 4.")
+    copied = rescale(model, 1.0)
+    modules, after = dict(copied.named_modules()), _followers(copied)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name in normalized_layers(copied):
+            n = len(modules[name].weight)
+            powers = 2 * torch.rand(n, generator=generator, dtype=torch.float64) - 1
+            _rescale_one(modules, name, after[name], spread**powers)
+    return copied
+
+
 def normalized_layers(model: nn.Module) -> list[str]:
     """Return the names of the layers whose scale a batch norm right after them divides away.
 
@@ -112,9 +150,13 @@ def normalized_layers(model: nn.Module) -> list[str]:
     return [k for k, follower in _followers(model).items() if _is(modules, follower, NORMS)]
 
 
-def _rescale_one(modules: dict[str, nn.Module], name: str, follower: str, factor: float) -> None:
+def _rescale_one(modules: dict, name: str, follower: str, factor: float | Tensor) -> None:
     layer, following = modules[name], modules[follower]
-    layer.weight.mul_(factor)
+    if isinstance(factor, Tensor):  # one for each filter
+        factor = factor.to(layer.weight)
+        layer.weight.mul_(factor.reshape(-1, *[1] * (layer.weight.dim() - 1)))
+    else:
+        layer.weight.mul_(factor)
     if layer.bias is not None:
         layer.bias.mul_(factor)
     if isinstance(following, LAYERS):

@@ -5,7 +5,7 @@ from torch import nn
 from lossviz import models
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
-from lossviz.rescaling import normalized_layers, rescale
+from lossviz.rescaling import normalized_layers, rescale, rescale_filters
 
 
 def images(n=32, seed=0):
@@ -107,3 +107,33 @@ def test_a_net_without_batch_norm_asks_for_names():
 def test_a_factor_that_is_not_positive_is_refused(factor):
     with pytest.raises(ValueError, match="factor must be a number above 0"):
         rescale(vgg(), factor)
+
+
+def test_filters_with_factors_of_their_own_are_the_same_function():
+    net, (x, _) = vgg(), images()
+    other = rescale_filters(net, 8.0, seed=1)
+    assert torch.allclose(net(x), other(x), rtol=1e-9, atol=1e-9)
+    name = normalized_layers(net)[0]
+    ratio = other.get_parameter(f"{name}.weight") / net.get_parameter(f"{name}.weight")
+    each = ratio.flatten(1)
+    assert (each.std(1) < 1e-9).all() and each[:, 0].unique().numel() == len(each)
+    assert (each > 1 / 8).all() and (each < 8).all()
+
+
+def test_a_filter_normalized_loss_ignores_factors_of_filters_and_a_layer_normalized_one_does_not():
+    net = vgg()
+    moved = {}
+    for kind in ("layer", "filter"):
+        losses = []
+        for model in (net, rescale_filters(net, 8.0, seed=1)):
+            direction = random_direction(model, seed=3, normalize=kind)
+            objective = Objective(model, images(), batch_norm="batch")
+            step = {k: w + 0.5 * direction[k] for k, w in objective.weights.items()}
+            losses.append(objective(step))
+        moved[kind] = abs(losses[1] / losses[0] - 1)
+    assert moved["filter"] < 1e-9 and moved["layer"] > 1e-6
+
+
+def test_factors_that_spread_below_one_are_refused():
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        rescale_filters(vgg(), 0.5)

@@ -4,6 +4,7 @@ from lossviz.plots.against import against
 from lossviz.plots.batches import name_batches
 from lossviz.plots.captions import caption
 from lossviz.plots.comparison import side_by_side
+from lossviz.plots.correlations import intervals, scatter_panels
 from lossviz.plots.cosines import cosines
 from lossviz.plots.figures import figure
 from lossviz.plots.legends import share_legend
@@ -33,10 +34,12 @@ __all__ = [
     "dots",
     "figure",
     "history",
+    "intervals",
     "look",
     "name_batches",
     "profile",
     "profiles",
+    "scatter_panels",
     "share_legend",
     "shared_levels",
     "side_by_side",
