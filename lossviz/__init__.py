@@ -1,6 +1,6 @@
 """lossviz: what neural-network loss surfaces look like, and how to draw them honestly."""
 
-from lossviz import curvature, data, decay, losses, models, plots, slices
+from lossviz import curvature, data, decay, interchange, losses, models, plots, precision, slices
 from lossviz.adaptive import AdaptiveBatch
 from lossviz.batch_noise import batch_noise
 from lossviz.coherence import gradient_coherence
@@ -61,6 +61,7 @@ __all__ = [
     "gather",
     "gradient_coherence",
     "gradient_direction",
+    "interchange",
     "line",
     "lines_between",
     "losses",
@@ -72,6 +73,7 @@ __all__ = [
     "pca",
     "plane",
     "plots",
+    "precision",
     "project",
     "random_direction",
     "random_walk",
