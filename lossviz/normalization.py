@@ -8,7 +8,8 @@ the next divided by it, so a step of a given length says nothing by itself. Filt
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ def random_direction(
     normalize: str | None = "filter",
     one_dim: str = "zero",
     weights: Mapping[str, Tensor] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Direction:
     """Return Gaussian noise shaped like the model's parameters, scaled to its weights.
 
@@ -56,6 +58,9 @@ def random_direction(
         (``"filter"``, ``"layer"``), entrywise (``"weights"``) or raw (``None``).
     weights
         Scale to these weights instead of the model's own, for example to a point of a trajectory.
+    names
+        Move these parameters alone, the others get zero: names or patterns, such as
+        ``["encoder.*"]`` or ``["*lora_*"]``. None: all, also those that are frozen in training.
 
     Returns
     -------
@@ -65,9 +70,10 @@ def random_direction(
     Raises
     ------
     ValueError
-        If ``normalize`` or ``one_dim`` is unknown, or the weights are not finite.
+        If ``normalize`` or ``one_dim`` is unknown, the weights are not finite, or a pattern in
+        ``names`` fits no parameter.
     TypeError
-        If ``seed`` is not an int.
+        If ``seed`` is not an int, or ``names`` is a single word.
 
     Examples
     --------
@@ -84,11 +90,16 @@ def random_direction(
     check_present(own)
     weights = own if weights is None else weights
     check_same(own, weights)
+    moving = set(own) if names is None else _chosen(own, names)
     tensors, rules = {}, {}
     for name in own:
         weight = weights[name].detach()
-        tensors[name], rules[name] = _draw(name, weight, seed, normalize, one_dim, axes)
+        if name in moving:
+            tensors[name], rules[name] = _draw(name, weight, seed, normalize, one_dim, axes)
+        else:
+            tensors[name], rules[name] = torch.zeros_like(weight), "zero (not among the names)"
     choices = {"seed": int(seed), "normalize": normalize, "one_dim": one_dim}
+    choices |= {} if names is None else {"names": list(names)}
     return Direction(
         tensors,
         label=f"random, seed {int(seed)}",
@@ -108,6 +119,22 @@ def _check_choices(seed: object, normalize: object, one_dim: object) -> None:
         )
     if one_dim not in ("zero", "normalize"):
         raise ValueError(f"one_dim must be 'zero' or 'normalize'; got {one_dim!r}: take 'zero'.")
+
+
+def _chosen(own: Mapping[str, Tensor], patterns: Sequence[str]) -> set[str]:
+    """Return the names that some pattern fits; refuse a pattern that fits none."""
+    if isinstance(patterns, str):
+        raise TypeError(f"names must be a list; got {patterns!r}: write [{patterns!r}].")
+    chosen: set[str] = set()
+    for pattern in patterns:
+        fitting = {name for name in own if fnmatchcase(name, pattern)}
+        if not fitting:
+            raise ValueError(
+                f"names has {pattern!r}, which fits no parameter: they are called "
+                f"{', '.join(list(own)[:4])}{', …' if len(own) > 4 else ''}."
+            )
+        chosen |= fitting
+    return chosen
 
 
 def _draw(

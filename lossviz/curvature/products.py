@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lossviz.losses import total
 from lossviz.objective import Objective
@@ -44,7 +45,8 @@ def exact_product(
     tuple
         The product, and the count that the sum is to be divided by in the end.
     """
-    loss, count = objective.loss_sum(weights, batch)
+    with sdpa_kernel(SDPBackend.MATH):  # quicker kinds of attention have no second derivative
+        loss, count = objective.loss_sum(weights, batch)
     gradient = _grad([loss], moving, None, create_graph=True)
     curved = [i for i, part in enumerate(gradient) if part.requires_grad]
     parts = [gradient[i] for i in curved]
@@ -80,7 +82,8 @@ def gauss_newton_product(
     forward = copy.copy(objective.forward)
     forward.functions = (cut,)
     state = {**weights, **objective.buffers}
-    loss, count = total(forward.differentiable(state, batch), batch)
+    with sdpa_kernel(SDPBackend.MATH):
+        loss, count = total(forward.differentiable(state, batch), batch)
     outputs, leaves = cut.outputs, cut.leaves
     slope = _grad([loss], leaves, None, create_graph=True)
     dummies = [torch.zeros_like(output, requires_grad=True) for output in outputs]

@@ -114,9 +114,19 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
             f"lines of lossviz/models/stored.py show."
         ) from problem
     weights = {name.removeprefix("module."): tensor for name, tensor in stored.items()}
+    for names in _tied(model):  # a tensor under two names may be stored under one
+        known = next((weights[name] for name in names if name in weights), None)
+        weights |= {} if known is None else {name: weights.get(name, known) for name in names}
     _check_fit(model.state_dict(), weights, path.name)
     model.load_state_dict(weights, strict=False)
     return model
+
+
+def _tied(model: nn.Module) -> list[list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(tensor), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
 
 
 def _check_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], file: str) -> None:
