@@ -48,6 +48,8 @@ def exact_product(
     with sdpa_kernel(SDPBackend.MATH):  # quicker kinds of attention have no second derivative
         loss, count = objective.loss_sum(weights, batch)
     gradient = _grad([loss], moving, None, create_graph=True)
+    if not objective.forward.quick:  # a trace holds torch's own operations only
+        _refuse_dead_ends(gradient)
     curved = [i for i, part in enumerate(gradient) if part.requires_grad]
     parts = [gradient[i] for i in curved]
 
@@ -186,3 +188,19 @@ def _grad(outputs, inputs, vectors, *, create_graph: bool = False) -> tuple[Tens
             f"a layer of this net has no second derivative in torch ({problem}): give "
             f"hessian(objective, finite_difference=True)."
         ) from problem
+
+
+def _refuse_dead_ends(gradient: tuple[Tensor, ...]) -> None:
+    """Refuse a gradient that passed a ``once_differentiable`` layer: torch would give zeros."""
+    left = [part.grad_fn for part in gradient if part.grad_fn is not None]
+    seen = set(left)
+    while left:
+        node = left.pop()
+        if type(node).__name__ == "Error":
+            raise NotImplementedError(
+                "a layer of this net was written with its first derivative only "
+                "(once_differentiable): give hessian(objective, finite_difference=True)."
+            )
+        following = {after for after, _ in node.next_functions if after is not None} - seen
+        seen |= following
+        left.extend(following)
