@@ -13,7 +13,10 @@ import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import maximum_filter
 
-__all__ = ["fill_predicted", "worth_computing"]
+from lossviz.axes import nested_levels
+from lossviz.surface import Surface
+
+__all__ = ["fill_predicted", "replay", "worth_computing"]
 
 Level = tuple[np.ndarray, ...]
 
@@ -84,6 +87,41 @@ def fill_predicted(
         as_log = name == "loss" and _positive(known)
         guess = _between(np.log(known) if as_log else known, levels[-2], levels[-1])
         array[fine] = np.where(missing, np.exp(guess) if as_log else guess, array[fine])
+
+
+def replay(surface: Surface, tolerance: float) -> Surface:
+    """Return what :func:`lossviz.refine` would have made of a plane that is there in full.
+
+    Parameters
+    ----------
+    surface
+        A plane with every point computed.
+    tolerance
+        As for :func:`lossviz.refine`.
+
+    Returns
+    -------
+    Surface
+        ``done`` says which points would have been computed; the others hold what their neighbours
+        predict.
+
+    Raises
+    ------
+    ValueError
+        If it is no plane, or has points that were not computed.
+    """
+    if len(surface.axes) != 2 or not surface.done.all():
+        raise ValueError("a replay needs a plane with every point computed: give lv.plane(…).")
+    values = {name: np.full(surface.shape, np.nan) for name in surface.values}
+    done, every = np.zeros(surface.shape, bool), nested_levels(surface.shape)
+    for levels in (every[: k + 1] for k in range(len(every))):
+        wanted = worth_computing(values["loss"], done, levels, tolerance)
+        for name, array in values.items():
+            array[wanted] = surface.values[name][wanted]
+        done |= wanted
+        fill_predicted(values, done, levels)
+    meta = {**surface.meta, "predicted": int((~done).sum())}
+    return Surface(surface.axes, values, surface.directions, meta, done)
 
 
 def _surprises(loss: np.ndarray, levels: Sequence[Level], tolerance: float) -> np.ndarray:

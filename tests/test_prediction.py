@@ -3,7 +3,7 @@ import pytest
 
 import lossviz as lv
 from lossviz.axes import nested_levels
-from lossviz.prediction import fill_predicted, worth_computing
+from lossviz.prediction import fill_predicted, replay, worth_computing
 from lossviz.shipped import shipped
 
 
@@ -15,14 +15,11 @@ def bowl(n=33, cliff=False):
 
 def refined(exact, tolerance):
     """What `refine` does, with the exact values in the place of an objective."""
-    values, done = {"loss": np.full(exact.shape, np.nan)}, np.zeros(exact.shape, bool)
-    every = nested_levels(exact.shape)
-    for levels in (every[: k + 1] for k in range(len(every))):
-        wanted = worth_computing(values["loss"], done, levels, tolerance)
-        assert not (wanted & done).any()
-        values["loss"][wanted], done[wanted] = exact[wanted], True
-        fill_predicted(values, done, levels)
-    return values["loss"], done
+    axes = tuple(np.arange(n, dtype=float) for n in exact.shape)
+    unnamed = lv.Direction({}, label="x")
+    found = replay(lv.Surface(axes, {"loss": exact}, (unnamed, unnamed)), tolerance)
+    assert found.meta["predicted"] == (~found.done).sum()
+    return found.values["loss"], found.done
 
 
 def test_without_a_tolerance_every_point_of_the_level_is_wanted():
@@ -111,3 +108,20 @@ def test_a_crumpled_plane_is_computed_whole():
     ]
     _, done = refined(exact, 0.01)
     assert done.mean() > 0.9
+
+
+def test_a_replay_is_what_refine_computes():
+    net = lv.models.resnet(8, width=2, channels=1, seed=0)
+    pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
+    objective = lv.Objective(net, lv.data.digits().train[:16])
+    *_, live = lv.refine(objective, *pair, points=21, tolerance=0.05)
+    again = replay(lv.plane(objective, *pair, points=21), 0.05)
+    assert not again.done.all() and np.array_equal(again.done, live.done)
+    for name, values in live.values.items():
+        assert np.allclose(again.values[name], values, rtol=1e-5)
+
+
+def test_what_is_incomplete_cannot_be_replayed():
+    line = lv.Surface((np.arange(3.0),), {"loss": np.ones(3)}, (lv.Direction({}, label="x"),))
+    with pytest.raises(ValueError, match="needs a plane with every point computed"):
+        replay(line, 0.01)
