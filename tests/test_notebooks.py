@@ -23,6 +23,7 @@ TINY = {
     "01_convexity": {"width": 2, "layers": [1, 2], "points": 3, "epochs": 1, "samples": 40},
     "02_batch_size": BATCHES,
     "03_weight_decay": BATCHES,
+    "04_filter_normalization": BATCHES,
     "07_adaptive_batches": {"hidden": 2, "samples": 64, "epochs": 1, "batch_sizes": [2, 8]},
 }
 

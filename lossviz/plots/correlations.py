@@ -11,15 +11,14 @@ from matplotlib.container import ErrorbarContainer
 
 from lossviz.plots.figures import (
     LABEL,
-    common_legend,
     figure,
-    legend,
     light_grid,
     new_axes,
     text_size,
     write_caption,
     write_common_caption,
 )
+from lossviz.plots.legends import share_legend
 from lossviz.plots.levels import log_wanted
 from lossviz.plots.lines import check_labels, log_axis
 from lossviz.plots.palette import OKABE_ITO, look
@@ -74,7 +73,7 @@ def scatter_panels(
         ax.sharey(axes[0])
         ax.set_ylabel(name)
         ax.label_outer(remove_inner_ticks=False)
-    common_legend(axes[0])
+    share_legend(axes[0])
     if caption:
         write_common_caption(axes[0], caption)
     return drawn
@@ -138,7 +137,7 @@ def intervals(
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel(name)
     if len(labels) > 1:
-        legend(ax)
+        share_legend(ax)
     if caption:
         write_caption(ax, caption)
     return drawn

@@ -180,6 +180,9 @@ def profiles(
     for ax, (title, panel) in zip(axes, panels.items(), strict=True):
         lines += _draw_panel(ax, panel, quantity, ends, log)
         ax.set_title(title, fontsize=text_size(ax, LABEL), pad=1.9 * text_size(ax, TICK))
+    if log:
+        for ax in axes:  # each as if it had all values, for they share the scale
+            log_axis(ax.yaxis, *values)
     _share_heights(axes, quantity, log)
     _legend_above(axes[0])
     write_common_caption(axes[0], joined([common_caption(surfaces, quantity), "same scale"]))
