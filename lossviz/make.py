@@ -2,26 +2,30 @@
 
 ``python -m lossviz.make plane NET --cifar10 FOLDER …`` draws the plane of one of the shipped
 networks on CIFAR-10's own pixels. It can be stopped at any moment and goes on where it was.
+``convexity`` draws the map of its curvature, ``accuracy`` writes what the network gets right.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from lossviz import curvature, data, models
 from lossviz.normalization import random_direction
 from lossviz.objective import BATCH_NORM_MODES, Objective
 from lossviz.planes import plane
+from lossviz.storage import atomic_write
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make one stored surface.
+    """Make one stored surface, or one file of accuracies.
 
     Parameters
     ----------
@@ -31,12 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    if options.what == "accuracy":
+        _write_accuracy(options)
+        return
     loss = _objective(options)
     u, v = (
         random_direction(loss.model, seed=s, normalize=options.normalize or None)
         for s in options.seeds
     )
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     settings = {"span": options.span, "points": options.points, "path": options.out}
     if options.what == "plane":
         surface = plane(loss, u, v, **settings)
@@ -45,17 +52,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(surface)
 
 
-def _objective(options: argparse.Namespace) -> Objective:
+def _net_and_images(options: argparse.Namespace) -> tuple[nn.Module, data.Dataset]:
     net = models.pretrained(options.net)
     net.name = options.net
-    images = data.cifar10(options.cifar10, mean=net.mean, std=net.std)
-    split = images.train[: options.samples]
-    return Objective(net, split, batch_norm=options.batch_norm)
+    return net, data.cifar10(options.cifar10, mean=net.mean, std=net.std)
+
+
+def _objective(options: argparse.Namespace) -> Objective:
+    net, images = _net_and_images(options)
+    return Objective(net, images.train[: options.samples], batch_norm=options.batch_norm)
+
+
+def _write_accuracy(options: argparse.Namespace) -> None:
+    """Write loss and accuracy over every image of both parts, as JSON."""
+    net, images = _net_and_images(options)
+    told = {"net": options.net, "parameters": sum(w.numel() for w in net.parameters())}
+    for part in ("train", "test"):
+        split = getattr(images, part)
+        told[part] = {"n": len(split.inputs), **Objective(net, split).values()}
+    atomic_write(options.out, (json.dumps(told, indent=2) + "\n").encode())
+    print(told)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lossviz.make", description=__doc__)
-    parser.add_argument("what", choices=("plane", "convexity"))
+    parser.add_argument("what", choices=("plane", "convexity", "accuracy"))
     parser.add_argument("net", help="a name that lv.models.pretrained knows")
     parser.add_argument("--cifar10", required=True, help="the folder of CIFAR-10, or of a part")
     parser.add_argument("--out", required=True, help="the file, data/surfaces/….npz")

@@ -5,6 +5,8 @@ net, samples and number of points, so that what else the machine does falls on a
 a network of ``lv.models.pretrained`` with ``--cifar10 FOLDER``; without it, a ResNet-20 of width 8
 is trained on digits first. loss-landscapes (PyPI) is needed for its column alone. ``--some N``
 times the peers on N points and multiplies: a point of theirs costs what every other costs.
+``--replay FILE`` reads the full plane from a file instead of computing it, and times lossviz too on
+``--some`` points: for nets of which a plane takes hours.
 """
 
 import argparse
@@ -17,6 +19,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import lossviz as lv
+from lossviz.points import Points
+from lossviz.prediction import replay
 
 GOAL, SHARE, TOLERANCE = 5.0, 0.5, 0.01
 
@@ -48,6 +52,17 @@ def by_refinement(net, samples, pair, points):
     objective = lv.Objective(net, samples)
     *_, last = lv.refine(objective, *pair, points=points, tolerance=TOLERANCE)
     return last
+
+
+def replayed(net, samples, pair, options):
+    """Return (full, refined, seconds and seconds of the processor for every point)."""
+    full = lv.Surface.load(options.replay)
+    points = Points(lv.Objective(net, samples), pair)
+    places = np.random.default_rng(1).uniform(-1, 1, (options.some, 2))
+    points.values(places[:2])  # warm
+    wall, cpu, _ = timed(lambda: points.values(places))
+    scale = full.done.size / len(places)
+    return full, replay(full, TOLERANCE), wall * scale, cpu * scale
 
 
 def by_loss_landscapes(net, samples, steps):
@@ -109,17 +124,22 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2, help="of the data loader")
     parser.add_argument("--some", type=int, default=0, help="points that the peers are timed on")
+    parser.add_argument("--replay", default="", help="a stored surface, data/surfaces/….npz")
     parser.add_argument("--net", default="")
     parser.add_argument("--cifar10")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     net, samples = case(options)
     pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
-    by_full_plane(net, samples, pair, 5)  # warm
-    full_wall, full_cpu, full = timed(lambda: by_full_plane(net, samples, pair, options.points))
-    wall, cpu, refined = timed(lambda: by_refinement(net, samples, pair, options.points))
+    if options.replay:
+        full, refined, full_wall, full_cpu = replayed(net, samples, pair, options)
+        wall, cpu = (seconds * refined.done.mean() for seconds in (full_wall, full_cpu))
+    else:
+        by_full_plane(net, samples, pair, 5)  # warm
+        full_wall, full_cpu, full = timed(lambda: by_full_plane(net, samples, pair, options.points))
+        wall, cpu, refined = timed(lambda: by_refinement(net, samples, pair, options.points))
     error, share = lv.precision.error(refined, full).max(), refined.done.mean()
-    print(f"{net.name}, {len(samples)} samples, {options.points} × {options.points} points")
+    print(f"{net.name}, {len(samples)} samples, {' × '.join(map(str, full.shape))} points")
     print(f"adaptive: {share:.0%} of the points (goal ≤ {SHARE:.0%}), ", end="")
     print(f"off by {error:.2%} of the log range at most (goal ≤ {TOLERANCE:.0%})")
     rows = [("lossviz, adaptive", wall, cpu), ("lossviz, every point", full_wall, full_cpu)]
