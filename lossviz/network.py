@@ -52,7 +52,8 @@ class Network:
         self.modules = dict(model.named_modules())
         if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
             raise ValueError("a layer has hooks, which a trace would lose")
-        traced = fx.GraphModule(model, _Tracer().trace(model))
+        with ONE_AT_A_TIME:
+            traced = fx.GraphModule(model, _Tracer().trace(model))
         self.folds = _pairs(traced, self.modules) if fold else {}
         self.reads: set[str] = set()
         self._run = self._rewritten(model, traced)
@@ -123,9 +124,29 @@ class Network:
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that sees buffers too: what is computed from them alone would else be frozen."""
+    """A tracer that sees buffers too: what is computed from them alone would else be frozen.
+
+    While it traces, torch sends every module's calls here, also those of other threads, which are
+    passed on.
+    """
 
     proxy_buffer_attributes = True
+
+    def __init__(self):
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> object:
+        """Note the call of a layer down."""
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: object, parameter_proxy_cache: dict) -> object:
+        """Note the look-up of a tensor down."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 def _is_plain(module: nn.Module) -> bool:

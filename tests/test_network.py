@@ -1,10 +1,11 @@
 import copy
+import threading
 
 import pytest
 import torch
 import torch.nn.functional as F
 from little_nets import Residual, dense, samples, seeded
-from torch import nn
+from torch import fx, nn
 
 import lossviz as lv
 from lossviz.network import Folded, Network, norm_scale
@@ -425,3 +426,30 @@ def test_norms_made_for_several_devices_are_the_usual_norms_on_one(mode):
     usual = lv.Objective(net, images, batch_norm=mode)()
     synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     assert lv.Objective(synchronized, images, batch_norm=mode)() == usual
+
+
+class Meanwhile(nn.Module):
+    """Lets another thread run while it is being traced."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.linear, self.other, self.found = nn.Linear(3, 3), other, []
+
+    def forward(self, x):
+        if isinstance(x, fx.Proxy):
+            thread = threading.Thread(target=lambda: self.found.append(self.other()))
+            thread.start()
+            thread.join()
+        return self.linear(x)
+
+
+def test_a_net_is_evaluated_by_one_thread_while_another_traces():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    data = torch.randn(4, 3), torch.zeros(4).long()
+    objective = lv.Objective(net, data)
+    assert objective.forward.quick
+    tracing = Meanwhile(objective)
+    network = Network(tracing.eval(), fold=True)
+    assert tracing.found == [objective()]
+    state = dict(tracing.named_parameters())
+    assert torch.allclose(network(state, data[0]), tracing.linear(data[0]))
