@@ -9,45 +9,31 @@ from __future__ import annotations
 import base64
 import html
 import io
-import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import ipywidgets
 import numpy as np
-from torch import nn
 
 from lossviz import models, plots
 from lossviz.axes import grid_axes, nested_strides
-from lossviz.directions import Direction
+from lossviz.controls import KINDS, NORMALIZATIONS, View, make_controls
 from lossviz.grid import Grid
-from lossviz.normalization import random_direction
+from lossviz.live import LiveNet, directions_for, train_live, visit
 from lossviz.objective import Objective
 from lossviz.points import Points
 from lossviz.split import Dataset
 from lossviz.surface import Surface
-from lossviz.training import fit
+from lossviz.view import SurfaceView, frame_of
 from lossviz.worker import Worker
 
 __all__ = ["Explorer", "explore"]
 
 FEW = 64  # samples of the first picture
 LIVE = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # a person sits before it
-NORMALIZATIONS = {"filter": "filter", "layer": "layer", "weights": "weights", "raw": None}
 
-
-@dataclass(frozen=True)
-class View:
-    """What the controls ask for."""
-
-    depth: int
-    skip: bool
-    seed: int
-    angle: float
-    span: float
-    normalize: str | None
-    batch_norm: str
+Step = Callable[[], None]
 
 
 def explore(
@@ -56,6 +42,8 @@ def explore(
     depth: int = 20,
     width: int = 8,
     skip: bool = True,
+    compare: bool = False,
+    direction: str = "random",
     seed: int = 1,
     span: float = 1.0,
     points: int = 33,
@@ -64,9 +52,11 @@ def explore(
 ) -> Explorer:
     """Return a widget that draws the loss of a residual net over a plane, and follows its controls.
 
-    A depth that was not asked for before is trained in the background, with a bar and a stop
-    button, and kept for the session. The first picture comes from few samples on a coarse grid and
-    is refined until the title says ``final``.
+    A net that was not asked for before is taken from ``data/`` where it is shipped there, else
+    trained in the background, with a bar and a stop button, and kept for the session. The first
+    picture comes from few samples on a coarse grid and is refined until the line below says
+    ``final``. Drag the surface, or use the arrow keys on it, to turn it; click on the contour to
+    train on from that point.
 
     Parameters
     ----------
@@ -74,8 +64,13 @@ def explore(
         A data set with ``train``, such as ``lv.data.digits()``.
     depth, width, skip
         Of the net at first; depth is 6n + 2.
+    compare
+        Beside it the twin: without shortcuts where the net has them, and the other way round.
+    direction
+        ``"random"``, ``"path"`` (the plane of its training), ``"other minimum"`` (toward a net
+        trained from another start) or ``"curvature"`` (the top eigenvectors of the Hessian).
     seed
-        Of the first direction; the second has the next seed.
+        Of the first random direction; the second has the next seed.
     span
         The plane reaches from −span to span.
     points
@@ -92,28 +87,30 @@ def explore(
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
         If the first setting cannot be used.
+    TypeError
+        If a number is of a wrong kind.
     """
     grid_axes(span, points, 2)
     models.resnet(depth, width=width, skip=skip)
-    view = View(depth, skip, seed, 0.0, float(span), "filter", "stored")
-    return Explorer(data, view, width=width, points=points, samples=samples, epochs=epochs)
+    if direction not in KINDS:
+        known = ", ".join(map(repr, KINDS))
+        raise ValueError(f"direction must be one of {known}; got {direction!r}: take 'random'.")
+    view = View(depth, width, skip, compare, direction, seed, 0.0, float(span), "filter", "stored")
+    return Explorer(data, view, points=points, samples=samples, epochs=epochs)
 
 
 class Explorer(ipywidgets.VBox):
-    """The widget of :func:`explore`; ``explorer.surface`` is what is shown."""
+    """The widget of :func:`explore`; ``explorer.surfaces`` holds what is shown, by title."""
 
-    def __init__(
-        self, data: Dataset, view: View, *, width: int, points: int, samples: int, epochs: int
-    ):
-        self.data, self.width, self.points, self.epochs = data, width, points, epochs
+    def __init__(self, data: Dataset, view: View, *, points: int, samples: int, epochs: int):
+        self.data, self.points, self.epochs = data, points, epochs
         self.samples = min(samples, len(data.train))
-        self.surface: Surface | None = None
-        self.nets: dict[tuple[int, bool], nn.Module] = {}
-        self._controls = _controls(view)
-        self._picture = ipywidgets.Image(format="png", layout={"width": "100%"})
-        self._picture.layout.min_height = "420px"  # the page does not jump when it arrives
+        self.surfaces: dict[str, Surface] = {}
+        self.nets: dict[tuple, LiveNet] = {}
+        self._controls = make_controls(view)
+        self._canvas = SurfaceView()
         self._bar = ipywidgets.FloatProgress(max=1.0, layout={"width": "200px"})
         self._status = ipywidgets.HTML("")
         stop = ipywidgets.Button(description="stop", tooltip="stop what is being computed")
@@ -121,10 +118,16 @@ class Explorer(ipywidgets.VBox):
         stop.on_click(lambda _: self._stop())
         for control in self._controls.values():
             control.observe(lambda _: self._submit(), names="value")
+        self._canvas.observe(self._clicked, names="clicked")
         row = ipywidgets.HBox([stop, self._bar, self._status])
         controls = ipywidgets.HBox(list(self._controls.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([controls, self._picture, row])
+        super().__init__([controls, self._canvas, row])
         self._submit()
+
+    @property
+    def surface(self) -> Surface | None:
+        """The plane that is shown; the first one where there are two."""
+        return next(iter(self.surfaces.values()), None)
 
     @property
     def view(self) -> View:
@@ -143,8 +146,8 @@ class Explorer(ipywidgets.VBox):
         Parameters
         ----------
         **settings
-            Names and values of controls: ``depth``, ``skip``, ``seed``, ``angle``, ``span``,
-            ``normalize``, ``batch_norm``.
+            Names and values of controls: ``depth``, ``width``, ``skip``, ``compare``,
+            ``direction``, ``seed``, ``angle``, ``span``, ``normalize``, ``batch_norm``.
 
         Raises
         ------
@@ -181,120 +184,90 @@ class Explorer(ipywidgets.VBox):
         self._worker.submit(self._job(self.view))
 
     def _stop(self) -> None:
-        self._worker.cancel()
-        self._status.value = "stopped: move a control to go on"
+        # as a job of its own, so that a step that is just ending does not write over it
+        told = "stopped: move a control to go on"
+        self._worker.submit(iter([lambda: self._say(told, 0.0)]))
 
     def _say_error(self, problem: BaseException) -> None:
         self._status.value = f"<b>{html.escape(str(problem) or type(problem).__name__)}</b>"
 
-    def _job(self, view: View) -> Iterator[Callable[[], None]]:
-        """Yield the steps from the controls to the final picture."""
-        key = (view.depth, view.skip)
-        if key not in self.nets:
-            yield lambda: self._say(f"training {_name(view)} …", 0.0)
-            yield from self._training(view)
-        net = self.nets[key]
-        for samples in sorted({min(FEW, self.samples), self.samples}):
-            split = self.data.train[:samples]
-            loss = Objective(net, split, batch_norm=view.batch_norm)
-            grid = _grid(loss, _directions(net, view), view.span, self.points)
-            strides = nested_strides(grid.done.shape)
-            for stride in strides[:1] if samples < self.samples else strides:
-                yield from _level(grid, stride)
-                last = samples == self.samples and stride == 1
-                yield lambda g=grid, s=stride, n=samples, end=last: self._show(g, s, n, end)
-
-    def _training(self, view: View) -> Iterator[Callable[[], None]]:
-        channels = self.data.train.inputs.shape[1]
-        net = models.resnet(view.depth, width=self.width, skip=view.skip, seed=0, channels=channels)
-        for epoch in range(self.epochs):
-            lr = 0.05 * (1 + math.cos(math.pi * (epoch + 0.5) / self.epochs))
-            yield lambda lr=lr, epoch=epoch: self._epoch(net, view, lr, epoch)
-        self.nets[(view.depth, view.skip)] = net
-
-    def _epoch(self, net: nn.Module, view: View, lr: float, epoch: int) -> None:
-        run = fit(
-            net,
-            self.data.train,
-            epochs=1,
-            batch_size=64,
-            lr=lr,
-            weight_decay=5e-4,
-            schedule="constant",
-            seed=epoch,
-            record=None,
-            progress=False,
-        )
-        said = f"training {_name(view)}: train loss {run.history[-1]['train_loss']:.3g}"
-        self._say(said, (epoch + 1) / self.epochs)
-
     def _say(self, text: str, share: float) -> None:
         self._status.value, self._bar.value = html.escape(text), share
 
-    def _show(self, grid: Grid, stride: int, samples: int, final: bool) -> None:
-        shown = _every(grid.surface(), stride)
-        self._picture.value = _drawn(shown)
-        self.surface = shown
-        size = " × ".join(map(str, shown.shape))
+    def _job(self, view: View) -> Iterator[Step]:
+        """Yield the steps from the controls to the final picture."""
+        views = [view, replace(view, skip=not view.skip)] if view.compare else [view]
+        for each in views:
+            yield from self._prepared(each)
+        for samples in sorted({min(FEW, self.samples), self.samples}):
+            grids: dict[str, Grid] = {}
+            for each in views:
+                yield lambda v=each, n=samples, g=grids: g.update({v.name: self._grid(v, n)})
+            strides = nested_strides((self.points, self.points))
+            for stride in strides[:1] if samples < self.samples else strides:
+                for each in views:
+                    yield from _level(grids, each.name, stride)
+                last = samples == self.samples and stride == 1
+                yield lambda g=grids, s=stride, n=samples, end=last: self._show(g, s, n, end)
+
+    def _prepared(self, view: View) -> Iterator[Step]:
+        """Yield the steps after which all nets that a view needs are there."""
+        starts = (0, 1) if view.direction == "other minimum" else (0,)
+        for start in starts:
+            key = (view.depth, view.width, view.skip, start)
+            path = view.direction == "path"
+            if key not in self.nets or (path and self.nets[key].trajectory is None):
+                options = {"epochs": self.epochs, "say": self._say, "with_path": path}
+                yield from train_live(self.nets, key, self.data.train, **options)
+
+    def _grid(self, view: View, samples: int) -> Grid:
+        live = self.nets[(view.depth, view.width, view.skip, 0)]
+        loss = Objective(live.net, self.data.train[:samples], batch_norm=view.batch_norm)
+        other = self.nets.get((view.depth, view.width, view.skip, 1))
+        return _grid(loss, directions_for(view, live, other, loss), view.span, self.points)
+
+    def _show(self, grids: dict[str, Grid], stride: int, samples: int, final: bool) -> None:
+        shown = {name: _every(grid.surface(), stride) for name, grid in grids.items()}
+        self._canvas.show(shown)
+        self.surfaces = shown
+        first, grid = next(iter(shown.values())), next(iter(grids.values()))
+        size = " × ".join(map(str, first.shape))
         state = "final" if final else "refining …"
-        share = shown.done.size / grid.done.size if samples == self.samples else 0.0
+        share = first.done.size / grid.done.size if samples == self.samples else 0.0
         self._say(f"{size} points, {samples} samples, {state}", share)
+
+    def _clicked(self, change: dict) -> None:
+        at, shown = change["new"], self.surfaces
+        if at and shown:
+            self._worker.submit(self._visit(self.view, at["plane"], at["alpha"], at["beta"]))
+
+    def _visit(self, view: View, plane: int, alpha: float, beta: float) -> Iterator[Step]:
+        """Yield the steps that tell the loss at a point, and train on from there."""
+        view = replace(view, skip=not view.skip) if plane else view
+        titles = list(self.surfaces)
+        live = self.nets[(view.depth, view.width, view.skip, 0)]
+        surface = self.surfaces[titles[plane]]
+
+        def draw(path: np.ndarray) -> None:
+            none = [None] * plane
+            self._canvas.show(self.surfaces, paths=[*none, path], points=[*none, (alpha, beta)])
+
+        train = self.data.train[: self.samples]
+        at, told = (alpha, beta), (self._say, draw)
+        yield from visit(live.net, train, surface, at, view.batch_norm, *told)
 
     def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
         """Return the widget, and beside it the picture for readers without a kernel."""
         if not any(name in os.environ for name in LIVE):
             self.wait()
-        bundle = super()._repr_mimebundle_(**options)
+        bundle, metadata = super()._repr_mimebundle_(**options), {}
+        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
         bundle["text/plain"] = f"lossviz explorer: {self.status}"
-        if self._picture.value:
-            bundle["image/png"] = base64.b64encode(self._picture.value).decode()
-        view = self.view
-        told = f"{_name(view)}, seed of directions {view.seed}, span {view.span:g}: {self.status}"
-        return bundle, {"image/png": {"alt": told}}
-
-
-def _controls(view: View) -> dict[str, ipywidgets.Widget]:
-    wide = {"style": {"description_width": "90px"}, "layout": {"width": "320px"}}
-    kinds = [name for name, value in NORMALIZATIONS.items() if value == view.normalize]
-    return {
-        "depth": ipywidgets.IntSlider(
-            view.depth, min=8, max=302, step=6, description="depth", tooltip="6n + 2 layers",
-            continuous_update=False, **wide,
-        ),
-        "skip": ipywidgets.Checkbox(view.skip, description="shortcuts", indent=False),
-        "seed": ipywidgets.IntSlider(
-            view.seed, min=0, max=100, description="direction",
-            tooltip="seed of the first direction; the second has the next", **wide,
-        ),
-        "angle": ipywidgets.FloatSlider(
-            view.angle, min=0, max=180, step=5, description="rotation °",
-            tooltip="turns the two directions in their plane", **wide,
-        ),
-        "span": ipywidgets.FloatLogSlider(
-            view.span, min=-2, max=0.5, step=0.1, description="span",
-            tooltip="the plane reaches from -span to span", **wide,
-        ),
-        "normalize": ipywidgets.Dropdown(
-            options=list(NORMALIZATIONS), value=kinds[0], description="scale",
-            tooltip="what one unit on an axis means", **wide,
-        ),
-        "batch_norm": ipywidgets.Dropdown(
-            options=["stored", "recalibrated", "batch"], value=view.batch_norm,
-            description="batch norm", tooltip="which statistics batch norm uses", **wide,
-        ),
-    }  # fmt: skip
-
-
-def _name(view: View) -> str:
-    return f"ResNet-{view.depth}{'' if view.skip else ' without shortcuts'}"
-
-
-def _directions(net: nn.Module, view: View) -> tuple[Direction, Direction]:
-    u, v = (random_direction(net, seed=view.seed + k, normalize=view.normalize) for k in (0, 1))
-    if view.angle == 0:
-        return u, v
-    c, s = math.cos(math.radians(view.angle)), math.sin(math.radians(view.angle))
-    return c * u + s * v, -s * u + c * v
+        if self.surfaces:
+            png, text = _still(self.surfaces)
+            bundle["image/png"] = base64.b64encode(png).decode()
+            metadata["image/png"] = {"alt": text}
+        return bundle, metadata
 
 
 def _grid(loss: Objective, directions: tuple, span: float, points: int) -> Grid:
@@ -303,8 +276,9 @@ def _grid(loss: Objective, directions: tuple, span: float, points: int) -> Grid:
     return Grid(loss, directions, axes, walk.values, names=walk.names, chunk=walk.chunk)
 
 
-def _level(grid: Grid, stride: int) -> Iterator[Callable[[], None]]:
+def _level(grids: dict[str, Grid], name: str, stride: int) -> Iterator[Step]:
     """Yield the tiles of one nested level that are not there yet."""
+    grid = grids[name]
     wanted = np.zeros(grid.done.shape, bool)
     wanted[::stride, ::stride] = True
     indices = np.flatnonzero(wanted & ~grid.done)
@@ -323,14 +297,17 @@ def _every(surface: Surface, stride: int) -> Surface:
     )
 
 
-def _drawn(surface: Surface) -> bytes:
+def _still(surfaces: dict[str, Surface]) -> tuple[bytes, str]:
+    """Return the picture as PNG bytes, and in words."""
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(12, 5), dpi=90, layout="constrained")
-    left = picture.add_subplot(1, 2, 1)
-    right = picture.add_subplot(1, 2, 2, projection="3d")
-    plots.contour(surface, ax=left, colorbar=False, caption=False)
-    plots.surface3d(surface, ax=right, caption=False)
+    levels, columns = plots.shared_levels(*surfaces.values()), 2 * len(surfaces)
+    picture = Figure(figsize=(6 * columns, 5), dpi=90 if columns == 2 else 60, layout="constrained")
+    for k, (title, surface) in enumerate(surfaces.items()):
+        flat = picture.add_subplot(1, columns, 2 * k + 1, title=title)
+        solid = picture.add_subplot(1, columns, 2 * k + 2, projection="3d")
+        plots.contour(surface, ax=flat, levels=levels, colorbar=False, caption=False)
+        plots.surface3d(surface, ax=solid, levels=levels, caption=False)
     stream = io.BytesIO()
-    picture.savefig(stream, format="png", pil_kwargs={"compress_level": 1})
-    return stream.getvalue()
+    picture.savefig(stream, format="png", pil_kwargs={"compress_level": 6})
+    return stream.getvalue(), frame_of(surfaces)["text"]

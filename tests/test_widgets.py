@@ -7,6 +7,7 @@ import torch
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
 from lossviz.planes import plane
+from lossviz.principal import project
 from lossviz.split import Split
 from lossviz.widgets import explore
 
@@ -33,7 +34,7 @@ def explorer():
 
 
 def test_the_final_picture_is_the_plane_that_a_script_would_compute(explorer):
-    net = explorer.nets[(8, True)]
+    net = explorer.nets[(8, 2, True, 0)].net
     u, v = (random_direction(net, seed=seed) for seed in (1, 2))
     loss = Objective(net, Blobs.train[:80])
     wanted = plane(loss, u, v, points=9, progress=False).values["loss"]
@@ -53,11 +54,11 @@ def test_thirty_moves_in_a_row_end_on_the_picture_of_the_last(explorer):
 def test_a_depth_is_trained_once_and_kept(explorer):
     explorer.set(skip=False)
     assert explorer.wait(120)
-    kept = explorer.nets[(8, False)]
+    kept = explorer.nets[(8, 2, False, 0)]
     explorer.set(skip=True)
     explorer.set(skip=False)
     assert explorer.wait(120)
-    assert explorer.nets[(8, False)] is kept
+    assert explorer.nets[(8, 2, False, 0)] is kept
 
 
 def test_a_right_angle_turns_the_plane_by_one_axis(explorer):
@@ -98,3 +99,57 @@ def test_an_unknown_control_and_a_wrong_depth_are_refused(explorer):
         explorer.set(colour=1)
     with pytest.raises(ValueError, match="take 56 or 62"):
         explore(Blobs, depth=57)
+
+
+def test_both_nets_side_by_side_have_a_plane_each(explorer):
+    explorer.set(compare=True)
+    assert explorer.wait(120)
+    assert list(explorer.surfaces) == ["ResNet-8", "ResNet-8 without shortcuts"]
+    frame = explorer._canvas.frame
+    assert [plane["title"] for plane in frame["planes"]] == list(explorer.surfaces)
+    losses = [surface.values["loss"] for surface in explorer.surfaces.values()]
+    assert frame["low"] == min(map(np.min, losses)) and frame["high"] == max(map(np.max, losses))
+
+
+def test_the_way_to_another_minimum_ends_there(explorer):
+    explorer.set(direction="other minimum", batch_norm="batch")
+    assert explorer.wait(120)
+    other = explorer.nets[(8, 2, True, 1)].net
+    wanted = Objective(other, Blobs.train[:80], batch_norm="batch")()
+    assert explorer.surface.values["loss"][-1, 4] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_plane_of_the_path_holds_the_farthest_point_of_the_training():
+    made = explore(Blobs, depth=8, width=2, points=9, samples=80, epochs=3, direction="path")
+    assert made.wait(120)
+    path = made.nets[(8, 2, True, 0)].trajectory
+    reached = project(path, made.surface.directions).coordinates
+    assert abs(reached).max() == pytest.approx(1.0, rel=1e-5)
+    made.close()
+
+
+def test_along_the_top_eigenvectors_the_loss_bends_most(explorer):
+    random = np.diff(explorer.surface.values["loss"][3:6, 4], 2)
+    explorer.set(direction="curvature", span=0.1)
+    assert explorer.wait(120)
+    assert "eigenvector" in explorer.surface.directions[0].label
+    assert np.isfinite(random).all() and explorer.surface.values["loss"][8, 4] > 0
+
+
+def test_a_click_tells_the_loss_there_and_trains_on_from_it(explorer):
+    surface = explorer.surface
+    explorer._canvas.clicked = {"plane": 0, "alpha": 0.5, "beta": -0.25, "serial": 1}
+    assert explorer.wait(120)
+    here = surface.values["loss"][6, 3]
+    assert f"α = 0.50, β = -0.25: loss {here:.3g}" in explorer.status
+    assert "accuracy" in explorer.status and "λ max" in explorer.status
+    (plane,) = explorer._canvas.frame["planes"]
+    assert plane["at"] == [0.5, -0.25] and plane["path"][0] == [0.5, -0.25]
+    assert len(plane["path"]) > 20
+    final = float(explorer.status.rsplit("loss ", 1)[1])
+    assert final < here
+
+
+def test_an_unknown_direction_is_refused():
+    with pytest.raises(ValueError, match="got 'sideways': take 'random'"):
+        explore(Blobs, depth=8, direction="sideways")

@@ -1,0 +1,224 @@
+"""Nets that are trained while a reader waits, the planes through them, and a visit to a point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from lossviz import models
+from lossviz.controls import View
+from lossviz.curvature import eigen_directions, extreme_eigenvalues
+from lossviz.depth_table import stored_net
+from lossviz.directions import Direction, toward
+from lossviz.normalization import random_direction
+from lossviz.objective import Objective
+from lossviz.principal import pca
+from lossviz.split import Split
+from lossviz.surface import Surface
+from lossviz.training import fit
+from lossviz.trajectory import Recorder, Trajectory
+
+__all__ = ["LiveNet", "directions_for", "train_live", "visit"]
+
+VISIT_STEPS, VISIT_LR, VISIT_BATCH = 24, 0.05, 64
+
+Step = Callable[[], None]
+Say = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class LiveNet:
+    """A trained net, and the path of its training where it was trained here."""
+
+    net: nn.Module
+    trajectory: Trajectory | None = None
+
+
+def train_live(
+    nets: dict[tuple, LiveNet],
+    key: tuple,
+    train: Split,
+    *,
+    epochs: int,
+    say: Say,
+    with_path: bool = False,
+) -> Iterator[Step]:
+    """Yield the steps after which ``nets[key]`` is there, an epoch each.
+
+    Parameters
+    ----------
+    nets
+        What is trained already.
+    key
+        Depth, width, shortcuts, and the seed of the start.
+    train
+        Training samples.
+    epochs
+        Passes over them.
+    say
+        Told what happens, and which share of it is done.
+    with_path
+        Whether the path of the training is needed, so that a shipped net will not do.
+
+    Yields
+    ------
+    Callable
+        A step, to be called before the next is asked for.
+    """
+    depth, width, skip, start = key
+    if start == 0 and not with_path and (net := _shipped(depth, width, skip, train)) is not None:
+        nets[key] = LiveNet(net)
+        return
+    channels = train.inputs.shape[1]
+    net = models.resnet(depth, width=width, skip=skip, seed=start, channels=channels)
+    name = f"ResNet-{depth}{'' if skip else ' without shortcuts'}"
+    recorder = Recorder(net, capacity=epochs + 1)
+    losses: list[float] = []
+    yield lambda: say(f"training {name} …", 0.0)
+    yield lambda: recorder.record(0)
+
+    def epoch(number: int) -> None:
+        lr = 0.05 * (1 + math.cos(math.pi * (number + 0.5) / epochs))
+        run = fit(
+            net, train, epochs=1, batch_size=64, lr=lr, weight_decay=5e-4,
+            schedule="constant", seed=number, record=None, progress=False,
+        )  # fmt: skip
+        recorder.record(number + 1)
+        losses.append(run.history[-1]["train_loss"])
+        told = " → ".join(f"{loss:.3g}" for loss in losses)
+        say(f"training {name}: train loss {told}", (number + 1) / epochs)
+
+    for number in range(epochs):
+        yield lambda number=number: epoch(number)
+    nets[key] = LiveNet(net, recorder.trajectory())
+
+
+def _shipped(depth: int, width: int, skip: bool, train: Split) -> nn.Module | None:
+    """Return a net that comes with the kit, if these are its samples."""
+    if not train.name.startswith("digits"):
+        return None
+    try:
+        return stored_net(depth, skip=skip, width=width)
+    except FileNotFoundError:
+        return None
+
+
+def directions_for(
+    view: View, live: LiveNet, other: LiveNet | None, loss: Objective
+) -> tuple[Direction, Direction]:
+    """Return the two directions that a view asks for, turned by its angle.
+
+    Parameters
+    ----------
+    view
+        What is asked for.
+    live
+        The net at the centre.
+    other
+        The net of another start, for ``"other minimum"``.
+    loss
+        The loss at the centre, for ``"curvature"``.
+
+    Returns
+    -------
+    tuple
+        Random ones as they are normalized. One unit is the whole way to the other minimum, or the
+        farthest point of the path; along eigenvectors, a quarter of the norm of the weights.
+    """
+    seeds = (view.seed, view.seed + 1)
+    random = [random_direction(live.net, seed=s, normalize=view.normalize) for s in seeds]
+    if view.direction == "path":
+        found = pca(live.trajectory)
+        reach = float(np.abs(found.path.coordinates).max())
+        u, v = (reach * each for each in found)
+    elif view.direction == "other minimum":
+        u = toward(live.net, other.net)
+        v = (u.norm() / random[0].norm()) * random[0]
+    elif view.direction == "curvature":
+        size = math.sqrt(sum(float(w.double().square().sum()) for w in loss.weights.values()))
+        u, v = ((size / 4) * each for each in eigen_directions(loss, 2, tol=0.05))
+    else:
+        u, v = random
+    if view.angle == 0:
+        return u, v
+    c, s = math.cos(math.radians(view.angle)), math.sin(math.radians(view.angle))
+    return c * u + s * v, -s * u + c * v
+
+
+def visit(
+    net: nn.Module,
+    train: Split,
+    surface: Surface,
+    at: tuple[float, float],
+    batch_norm: str,
+    say: Say,
+    draw: Callable[[np.ndarray], None],
+) -> Iterator[Step]:
+    """Yield the steps that tell loss, accuracy and curvature at a point, and train on from there.
+
+    Training moves all weights, not only in the plane; what is drawn is its projection.
+
+    Parameters
+    ----------
+    net
+        At the centre of the plane.
+    train
+        Samples of the loss.
+    surface
+        The plane.
+    at
+        α and β of the point.
+    batch_norm
+        As of :class:`lossviz.Objective`.
+    say, draw
+        Told the words, and the path so far, ``[steps, 2]``.
+
+    Yields
+    ------
+    Callable
+        A step.
+    """
+    loss = Objective(net, train, batch_norm=batch_norm)
+    u, v = surface.directions
+    weights = {k: w + at[0] * u[k] + at[1] * v[k] for k, w in loss.weights.items()}
+    told: list[str] = []
+    path = [np.asarray(at, float)]
+
+    def tell(words: str) -> None:
+        told.append(words)
+        say(", ".join(told), 0.0)
+
+    def measure() -> None:
+        here = loss.values(weights)
+        tell(f"α = {at[0]:.2f}, β = {at[1]:.2f}: loss {here['loss']:.3g}")
+        tell(f"accuracy {here['accuracy']:.0%}")
+
+    def bend() -> None:
+        low, high = extreme_eigenvalues(loss, weights, tol=0.05, max_products=60)
+        tell(f"λ min {low:.3g}, λ max {high:.3g}")
+
+    def descend() -> None:
+        slope = loss.gradient(weights)
+        size = math.sqrt(sum(float(g.double().square().sum()) for g in slope.values()))
+        step = VISIT_LR / max(1.0, size)
+        for name, g in slope.items():
+            weights[name] = weights[name] - step * g
+        path.append(_coordinates(toward(loss.weights, weights), u, v))
+
+    yield measure
+    yield lambda: draw(np.array(path))
+    yield bend
+    for _ in range(VISIT_STEPS):
+        yield descend
+        yield lambda: draw(np.array(path))
+    yield lambda: tell(f"after {VISIT_STEPS} steps of training: loss {loss(weights):.3g}")
+
+
+def _coordinates(offset: Direction, u: Direction, v: Direction) -> np.ndarray:
+    """Return α and β of the point of the plane that is next to ``offset``, by least squares."""
+    gram = [[a.dot(b) for b in (u, v)] for a in (u, v)]
+    return np.linalg.solve(gram, [offset.dot(u), offset.dot(v)])

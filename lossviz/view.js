@@ -1,0 +1,224 @@
+// One or two planes of the loss: from above, and as a surface that turns under the mouse.
+// The kernel sends numbers; everything that is drawn or turned here needs no word from it.
+const DPR = () => Math.min(window.devicePixelRatio || 1, 2);
+const MARGIN = 62, GAP = 34, TOP = 34;
+
+function read(model) {
+  const frame = model.get("frame");
+  if (!frame || !frame.planes) return null;
+  const planes = frame.planes.map((plane) => {
+    const bytes = plane.z.buffer ? plane.z : new DataView(plane.z);
+    const copy = new Uint8Array(bytes.byteLength);
+    copy.set(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    return { ...plane, z: new Float32Array(copy.buffer) };
+  });
+  return { ...frame, planes };
+}
+
+function scale(frame) {
+  const bend = frame.log ? (x) => Math.log10(Math.max(x, frame.low)) : (x) => x;
+  const low = bend(frame.low), high = bend(frame.high), width = high - low || 1;
+  return (x) => (Number.isFinite(x) ? Math.min(1, Math.max(0, (bend(x) - low) / width)) : NaN);
+}
+
+function colour(palette, t) {
+  if (Number.isNaN(t)) return [230, 230, 230];
+  const k = 3 * Math.min(255, Math.floor(t * 256));
+  return [palette[k], palette[k + 1], palette[k + 2]];
+}
+
+function heat(g, box, plane, to, palette, levels) {
+  const [n, m] = plane.shape, small = document.createElement("canvas");
+  small.width = n; small.height = m;
+  const image = small.getContext("2d").createImageData(n, m);
+  for (let i = 0; i < n; i++) for (let j = 0; j < m; j++) {
+    const at = 4 * ((m - 1 - j) * n + i), rgb = colour(palette, to(plane.z[i * m + j]));
+    image.data.set([...rgb, 255], at);
+  }
+  small.getContext("2d").putImageData(image, 0, 0);
+  g.imageSmoothingEnabled = true;
+  // grid points are the centres of pixels: half a pixel at each side is cut away
+  g.drawImage(small, 0.5, 0.5, n - 1, m - 1, box.x, box.y, box.w, box.h);
+  g.lineWidth = 1; g.strokeStyle = "rgba(0,0,0,0.55)";
+  for (const level of levels) contour(g, box, plane, to, to(level));
+  frameOf(g, box, plane);
+}
+
+function contour(g, box, { z, shape: [n, m] }, to, level) {
+  const x = (i) => box.x + (i / (n - 1)) * box.w, y = (j) => box.y + box.h - (j / (m - 1)) * box.h;
+  g.beginPath();
+  for (let i = 0; i + 1 < n; i++) for (let j = 0; j + 1 < m; j++) {
+    const corner = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
+    const value = corner.map(([a, b]) => to(z[a * m + b]) - level);
+    if (value.some(Number.isNaN)) continue;
+    const cut = [];
+    for (let k = 0; k < 4; k++) {
+      const a = value[k], b = value[(k + 1) % 4];
+      if (a < 0 === b < 0) continue;
+      const t = a / (a - b), [p, q] = [corner[k], corner[(k + 1) % 4]];
+      cut.push([x(p[0] + t * (q[0] - p[0])), y(p[1] + t * (q[1] - p[1]))]);
+    }
+    for (let k = 0; k + 1 < cut.length; k += 2) {
+      g.moveTo(...cut[k]); g.lineTo(...cut[k + 1]);
+    }
+  }
+  g.stroke();
+}
+
+function frameOf(g, box, { span, title, names }) {
+  g.strokeStyle = "#000"; g.lineWidth = 1; g.strokeRect(box.x, box.y, box.w, box.h);
+  g.fillStyle = "#000"; g.font = "15px sans-serif"; g.textAlign = "center";
+  const label = (v) => String(Number(v.toPrecision(2))).replace("-", "−");
+  for (const t of [0, 0.5, 1]) {
+    const a = span[0] + t * (span[1] - span[0]), b = span[2] + t * (span[3] - span[2]);
+    g.textAlign = "center"; g.fillText(label(a), box.x + t * box.w, box.y + box.h + 18);
+    g.textAlign = "right"; g.fillText(label(b), box.x - 6, box.y + box.h - t * box.h + 5);
+  }
+  g.textAlign = "center";
+  g.fillText(names[0], box.x + box.w / 2, box.y + box.h + 38);
+  g.save(); g.translate(box.x - 44, box.y + box.h / 2); g.rotate(-Math.PI / 2);
+  g.fillText(names[1], 0, 0); g.restore();
+  g.font = "16px sans-serif"; g.fillText(title, box.x + box.w / 2, box.y - 12);
+}
+
+function marks(g, box, { span, path, at }) {
+  const x = (a) => box.x + ((a - span[0]) / (span[1] - span[0])) * box.w;
+  const y = (b) => box.y + box.h - ((b - span[2]) / (span[3] - span[2])) * box.h;
+  g.save(); g.beginPath(); g.rect(box.x, box.y, box.w, box.h); g.clip();
+  for (const [style, width] of [["#fff", 5], ["#000", 2]]) {
+    g.strokeStyle = g.fillStyle = style; g.lineWidth = width;
+    g.beginPath(); (path || []).forEach(([a, b]) => g.lineTo(x(a), y(b))); g.stroke();
+    g.beginPath(); g.arc(x(0), y(0), width + 1, 0, 7); g.fill();
+    if (at) { g.beginPath(); g.arc(x(at[0]), y(at[1]), 7, 0, 7); g.stroke(); }
+  }
+  g.restore();
+}
+
+function solid(g, box, plane, to, palette, turn) {
+  const [n, m] = plane.shape, step = Math.max(1, Math.round((Math.max(n, m) - 1) / 32));
+  const [ca, sa, ce, se] = [Math.cos(turn.a), Math.sin(turn.a), Math.cos(turn.e), Math.sin(turn.e)];
+  const size = Math.min(box.w / 1.5, box.h / 1.35) * turn.zoom;
+  const at = (i, j) => {
+    const t = to(plane.z[i * m + j]);
+    const x = i / (n - 1) - 0.5, y = j / (m - 1) - 0.5, z = (Number.isNaN(t) ? 1 : t) * 0.75 - 0.36;
+    const [p, q] = [ca * x - sa * y, sa * x + ca * y];
+    return [box.x + box.w / 2 + p * size, box.y + box.h / 2 - (q * se + z * ce) * size, q * ce - z * se, t];
+  };
+  const faces = [];
+  for (let i = 0; i + step < n; i += step) for (let j = 0; j + step < m; j += step) {
+    const p = [at(i, j), at(i + step, j), at(i + step, j + step), at(i, j + step)];
+    faces.push({ p, depth: p[0][2] + p[1][2] + p[2][2] + p[3][2] });
+  }
+  faces.sort((a, b) => b.depth - a.depth);
+  g.lineWidth = 0.6; g.strokeStyle = "rgba(0,0,0,0.35)";
+  for (const { p } of faces) {
+    const t = (p[0][3] + p[1][3] + p[2][3] + p[3][3]) / 4;
+    g.fillStyle = `rgb(${colour(palette, t).join(",")})`;
+    g.beginPath(); p.forEach(([x, y]) => g.lineTo(x, y)); g.closePath(); g.fill(); g.stroke();
+  }
+}
+
+function bar(g, box, frame, to, palette) {
+  for (let k = 0; k < box.h; k++) {
+    g.fillStyle = `rgb(${colour(palette, 1 - k / box.h).join(",")})`;
+    g.fillRect(box.x, box.y + k, box.w, 1.5);
+  }
+  g.strokeStyle = "#000"; g.lineWidth = 1; g.strokeRect(box.x, box.y, box.w, box.h);
+  g.fillStyle = "#000"; g.font = "15px sans-serif"; g.textAlign = "left";
+  for (const [value, text] of frame.ticks) {
+    g.fillText(text, box.x + box.w + 6, box.y + box.h * (1 - to(value)) + 5);
+  }
+  g.textAlign = "center"; g.fillText(frame.quantity, box.x + box.w / 2, box.y - 12);
+}
+
+function layout(width, count) {
+  const each = (width - 110) / (2 * count), side = Math.min(each - MARGIN - GAP / 2, 360);
+  const height = TOP + side + 52, boxes = [];
+  for (let k = 0; k < count; k++) {
+    const left = k * 2 * each;
+    boxes.push({ flat: { x: left + MARGIN, y: TOP, w: side, h: side },
+                 solid: { x: left + each, y: TOP - 20, w: each, h: side + 40 } });
+  }
+  return { boxes, height, bar: { x: width - 84, y: TOP, w: 16, h: side } };
+}
+
+function render({ model, el }) {
+  const canvas = document.createElement("canvas"), g = canvas.getContext("2d", { willReadFrequently: true });
+  canvas.tabIndex = 0; canvas.style.width = "100%"; canvas.style.touchAction = "none";
+  canvas.setAttribute("role", "img");
+  el.appendChild(canvas);
+  const turn = { a: -0.7, e: 0.55, zoom: 1 };
+  let frame = read(model), palette = new Uint8Array(0), asked = 0, places = null;
+  const load = () => {
+    const raw = model.get("palette");
+    palette = raw.buffer ? new Uint8Array(raw.buffer, raw.byteOffset, raw.byteLength) : new Uint8Array(raw);
+  };
+  const draw = () => {
+    asked = 0;
+    const width = Math.max(el.clientWidth || 960, 480), count = frame ? frame.planes.length : 1;
+    places = layout(width, count);
+    const ratio = DPR();
+    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(places.height * ratio)) {
+      canvas.width = Math.round(width * ratio); canvas.height = Math.round(places.height * ratio);
+      canvas.style.height = `${places.height}px`;
+    }
+    g.setTransform(ratio, 0, 0, ratio, 0, 0);
+    g.fillStyle = "#fff"; g.fillRect(0, 0, width, places.height);
+    if (!frame) return;
+    const to = scale(frame);
+    frame.planes.forEach((plane, k) => {
+      heat(g, places.boxes[k].flat, plane, to, palette, frame.levels);
+      marks(g, places.boxes[k].flat, plane);
+      solid(g, places.boxes[k].solid, plane, to, palette, turn);
+    });
+    bar(g, places.bar, frame, to, palette);
+    canvas.setAttribute("aria-label", frame.text);
+    canvas.dataset.serial = frame.serial;
+    canvas.dataset.turn = `${turn.a.toFixed(2)} ${turn.e.toFixed(2)}`;
+  };
+  const ask = () => { asked = asked || requestAnimationFrame(draw); };
+  const update = () => { frame = read(model); ask(); };
+  const rotate = (a, e) => {
+    turn.a += a; turn.e = Math.min(1.5, Math.max(0.05, turn.e + e)); ask();
+  };
+  let held = null;
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+  const inside = ([x, y], b) => x >= b.x && x <= b.x + b.w && y >= b.y && y <= b.y + b.h;
+  const down = (event) => {
+    const at = place(event);
+    const k = places ? places.boxes.findIndex((b) => inside(at, b.flat)) : -1;
+    if (k >= 0 && frame) {
+      const b = places.boxes[k].flat, [a0, a1, b0, b1] = frame.planes[k].span;
+      const alpha = a0 + ((at[0] - b.x) / b.w) * (a1 - a0), beta = b0 + ((b.y + b.h - at[1]) / b.h) * (b1 - b0);
+      model.set("clicked", { plane: k, alpha, beta, serial: Date.now() }); model.save_changes();
+    } else { held = at; canvas.setPointerCapture(event.pointerId); }
+  };
+  const move = (event) => {
+    if (!held) return;
+    const at = place(event);
+    rotate((at[0] - held[0]) * 0.01, (at[1] - held[1]) * 0.01);
+    held = at;
+  };
+  const up = () => { held = null; };
+  const key = (event) => {
+    const turns = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };
+    if (turns[event.key]) rotate(...turns[event.key]);
+    else if (event.key === "+" || event.key === "=") { turn.zoom = Math.min(3, turn.zoom * 1.1); ask(); }
+    else if (event.key === "-") { turn.zoom = Math.max(0.4, turn.zoom / 1.1); ask(); }
+    else if (event.key === "Home") { Object.assign(turn, { a: -0.7, e: 0.55, zoom: 1 }); ask(); }
+    else return;
+    event.preventDefault(); event.stopPropagation();
+  };
+  const watch = new ResizeObserver(ask);
+  watch.observe(el);
+  canvas.addEventListener("pointerdown", down); canvas.addEventListener("pointermove", move);
+  canvas.addEventListener("pointerup", up); canvas.addEventListener("keydown", key);
+  model.on("change:frame", update);
+  load(); ask();
+  return () => { watch.disconnect(); model.off("change:frame", update); };
+}
+
+export default { render };

@@ -1,0 +1,135 @@
+"""The live picture of a widget: planes from above, and as surfaces that turn under the mouse.
+
+Drawn in the browser on a small canvas of our own (``view.js``), since that was the fastest of the
+stacks compared: one update is the numbers of the grid, and turning needs no word from the kernel.
+Nothing is fetched from anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import traitlets
+from matplotlib import colormaps
+
+from lossviz.plots.captions import axis_label, number
+from lossviz.plots.levels import default_log, levels_for, log_wanted
+from lossviz.surface import Surface
+
+__all__ = ["SurfaceView", "frame_of"]
+
+PALETTE = (255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8).tobytes()
+
+
+class SurfaceView(anywidget.AnyWidget):
+    """A canvas that shows planes: drag or arrow keys turn them, + and − bring them nearer.
+
+    Attributes
+    ----------
+    frame : dict
+        What is shown, as of :func:`frame_of`.
+    clicked : dict
+        Where the reader clicked last: ``plane`` (its number), ``alpha`` and ``beta``.
+    """
+
+    _esm = Path(__file__).parent / "view.js"
+    palette = traitlets.Bytes(PALETTE).tag(sync=True)
+    frame = traitlets.Dict().tag(sync=True)
+    clicked = traitlets.Dict().tag(sync=True)
+
+    def show(self, surfaces: Mapping[str, Surface], **marks: object) -> None:
+        """Draw planes, on common levels.
+
+        Parameters
+        ----------
+        surfaces
+            Title to plane.
+        **marks
+            As of :func:`frame_of`.
+        """
+        serial = self.frame.get("serial", 0) + 1
+        self.frame = {**frame_of(surfaces, **marks), "serial": serial}
+
+
+def frame_of(
+    surfaces: Mapping[str, Surface],
+    *,
+    paths: Sequence[np.ndarray | None] = (),
+    points: Sequence[tuple[float, float] | None] = (),
+) -> dict[str, object]:
+    """Return what the canvas needs to draw planes on common levels.
+
+    Parameters
+    ----------
+    surfaces
+        Title to plane, one or two.
+    paths
+        For each plane a path on it, ``[steps, 2]``, or None.
+    points
+        For each plane a marked point (α, β), or None.
+
+    Returns
+    -------
+    dict
+        Numbers of the grids as float32 bytes, row by row; scale, levels, labels and a sentence
+        for readers who do not see the picture.
+
+    Raises
+    ------
+    ValueError
+        If there is no finite loss to draw.
+    """
+    values = [surface.values["loss"] for surface in surfaces.values()]
+    finite = np.concatenate([z[np.isfinite(z)] for z in values])
+    if not finite.size:
+        raise ValueError("no point of this plane has a finite loss: take a smaller span.")
+    log = log_wanted(*values, log=default_log("loss", None))
+    levels = levels_for(*values, n=10, log=log)
+    low, high = float(finite[finite > 0].min() if log else finite.min()), float(finite.max())
+    planes = [
+        _plane(title, surface, _at(paths, k), _at(points, k))
+        for k, (title, surface) in enumerate(surfaces.items())
+    ]
+    ticks = [[float(level), number(level)] for level in levels if low <= level <= high]
+    return {
+        "planes": planes, "log": bool(log), "low": low, "high": high,
+        "levels": [float(level) for level in levels], "ticks": _thinned(ticks),
+        "quantity": "loss", "text": _told(surfaces),
+    }  # fmt: skip
+
+
+def _plane(title: str, surface: Surface, path, point) -> dict[str, object]:
+    ends = [float(axis[k]) for axis in surface.axes for k in (0, -1)]
+    return {
+        "title": title,
+        "shape": list(surface.shape),
+        "span": ends,
+        "names": [axis_label(surface, 0), axis_label(surface, 1)],
+        "z": np.ascontiguousarray(surface.values["loss"], np.float32).tobytes(),
+        "path": None if path is None else np.asarray(path, float).tolist(),
+        "at": None if point is None else [float(x) for x in point],
+    }
+
+
+def _at(marks: Sequence, k: int) -> object:
+    return marks[k] if k < len(marks) else None
+
+
+def _thinned(ticks: list, most: int = 6) -> list:
+    return ticks[:: max(1, -(-len(ticks) // most))]
+
+
+def _told(surfaces: Mapping[str, Surface]) -> str:
+    """Return the picture in words, for a screen reader."""
+    parts = []
+    for title, surface in surfaces.items():
+        z = surface.values["loss"]
+        sound = z[np.isfinite(z)]
+        size = " × ".join(map(str, surface.shape))
+        ends = ", ".join(number(axis[k]) for axis in surface.axes for k in (0, -1))
+        told = f"{title}: loss from {number(sound.min())} to {number(sound.max())}"
+        parts.append(f"{told} on {size} points, α and β from {ends}")
+    return "; ".join(parts)

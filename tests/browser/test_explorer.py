@@ -1,0 +1,171 @@
+"""The explorer in a real JupyterLab: controls, pictures, clicks, errors, and no way to the outside."""
+
+import nbformat
+import pytest
+
+CELL = """
+import torch
+torch.set_num_threads(1)
+import lossviz as lv
+class Small:
+    train = lv.data.digits().train[:256]
+explorer = lv.explore(Small, depth=8, width=2, points=17, samples=128, epochs=1)
+explorer
+"""
+FINAL = "17 × 17 points, 128 samples, final"
+WAIT = 60_000
+pytestmark = pytest.mark.browser
+
+
+class Page:
+    """The notebook in the browser, with its widget drawn."""
+
+    def __init__(self, page, lab):
+        self.page, self.problems, self.outside = page, [], []
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", lambda request: self._note(request.url, lab))
+        page.goto(f"{lab.address}/lab/tree/explorer.ipynb?token={lab.token}&reset")
+        page.wait_for_selector(".jp-NotebookPanel .jp-Notebook", timeout=WAIT)
+        idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
+        page.wait_for_selector(idle, timeout=WAIT)
+        page.click("div.lm-MenuBar-itemLabel:text-is('Run')")
+        page.click("li[data-command='runmenu:run-all'] >> visible=true")
+        page.wait_for_selector(".jp-OutputArea canvas", timeout=WAIT)
+        self.canvas = page.locator(".jp-OutputArea canvas")
+        self.final()
+
+    def _note(self, url, lab):
+        if not url.startswith((lab.address, lab.address.replace("http", "ws"), "data:", "blob:")):
+            self.outside.append(url)
+
+    def status(self, text):
+        """Wait until the line under the picture says this."""
+        self.page.wait_for_selector(f".jp-OutputArea :text('{text}')", timeout=WAIT)
+
+    def final(self):
+        """Wait for the finished picture; return what it is in words."""
+        self.status(FINAL)
+        return self.canvas.get_attribute("aria-label")
+
+    def serial(self):
+        """Return the number of the picture that is drawn."""
+        return int(self.canvas.get_attribute("data-serial") or 0)
+
+    def drawn_after(self, serial):
+        """Wait until a later picture than this is drawn and final."""
+        self.page.wait_for_function(
+            "([n, text]) => { const c = document.querySelector('.jp-OutputArea canvas');"
+            " return +c.dataset.serial > n && document.body.innerText.includes(text); }",
+            arg=[serial, FINAL],
+            timeout=WAIT,
+        )
+
+    def slider(self, name):
+        """Return the handle of a slider."""
+        row = self.page.locator(".jp-OutputArea .widget-hslider", has_text=name)
+        return row.locator(".noUi-handle").first
+
+
+@pytest.fixture(scope="module")
+def shown(browser, lab):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
+    nbformat.write(notebook, lab.notebooks / "explorer.ipynb")
+    told = {"path": "explorer.ipynb", "name": "explorer.ipynb", "type": "notebook"}
+    lab.ask("api/sessions", {**told, "kernel": {"name": "python3"}})
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    yield Page(page, lab)
+    page.close()
+
+
+def test_the_picture_has_colour_and_is_told_in_words(shown):
+    text = shown.final()
+    assert "ResNet-8: loss from" in text and "17 × 17 points" in text
+    colours = shown.canvas.evaluate(
+        "c => new Set(Array.from(new Uint32Array("
+        "c.getContext('2d').getImageData(60, 40, 300, 300).data.buffer))).size"
+    )
+    assert colours > 100
+
+
+@pytest.mark.parametrize("name", ["seed", "rotation", "span"])
+def test_a_key_on_a_slider_draws_another_picture(shown, name):
+    shown.final()
+    before, serial = shown.canvas.screenshot(), shown.serial()
+    shown.slider(name).focus()
+    shown.page.keyboard.press("ArrowRight")
+    shown.drawn_after(serial)
+    assert shown.canvas.screenshot() != before
+
+
+def test_thirty_keys_in_a_row_end_on_the_picture_of_the_last(shown):
+    shown.final()
+    handle, serial = shown.slider("seed"), shown.serial()
+    handle.focus()
+    for _ in range(30):
+        shown.page.keyboard.press("ArrowRight")
+    shown.drawn_after(serial)
+    last = shown.final()
+    asked = int(float(handle.get_attribute("aria-valuenow")))
+    assert asked >= 30
+    shown.page.keyboard.press("ArrowLeft")
+    shown.drawn_after(shown.serial())
+    shown.page.keyboard.press("ArrowRight")
+    shown.drawn_after(shown.serial())
+    assert shown.final() == last
+
+
+def test_arrow_keys_and_a_drag_turn_the_surface_without_the_kernel(shown):
+    shown.final()
+    serial = shown.serial()
+    turns = [shown.canvas.get_attribute("data-turn")]
+    shown.canvas.focus()
+    shown.page.keyboard.press("ArrowLeft")
+    shown.page.wait_for_timeout(100)
+    turns.append(shown.canvas.get_attribute("data-turn"))
+    box = shown.canvas.bounding_box()
+    x, y = box["x"] + 0.72 * box["width"], box["y"] + 0.5 * box["height"]
+    shown.page.mouse.move(x, y)
+    shown.page.mouse.down()
+    shown.page.mouse.move(x + 60, y + 10, steps=4)
+    shown.page.mouse.up()
+    shown.page.wait_for_timeout(100)
+    turns.append(shown.canvas.get_attribute("data-turn"))
+    assert len(set(turns)) == 3 and shown.serial() == serial
+
+
+def test_a_click_tells_loss_and_curvature_and_trains_on(shown):
+    shown.final()
+    box = shown.canvas.bounding_box()
+    shown.page.mouse.click(box["x"] + 160, box["y"] + 130)
+    shown.status("λ max")
+    shown.status("steps of training: loss")
+
+
+def test_each_list_and_box_draws_another_picture(shown):
+    for label, choice in (("scale", "layer"), ("batch norm", "batch"), ("directions", "curvature")):
+        serial = shown.serial()
+        row = shown.page.locator(".jp-OutputArea .widget-dropdown", has_text=label)
+        row.locator("select").select_option(choice)
+        shown.drawn_after(serial)
+    for label in ("both, side by side", "shortcuts"):
+        serial = shown.serial()
+        shown.page.locator(".jp-OutputArea .widget-checkbox", has_text=label).locator(
+            "input"
+        ).click()
+        shown.drawn_after(serial)
+    assert "without shortcuts" in shown.canvas.get_attribute("aria-label")
+
+
+def test_stop_says_how_to_go_on_and_a_deeper_net_is_trained_by_keys(shown):
+    shown.slider("depth").focus()
+    shown.page.keyboard.press("ArrowRight")
+    shown.page.click(".jp-OutputArea button:text('stop')")
+    shown.status("stopped: move a control to go on")
+    serial = shown.serial()
+    shown.slider("depth").focus()
+    shown.page.keyboard.press("ArrowLeft")
+    shown.drawn_after(serial)
+
+
+def test_nothing_was_asked_of_the_world_outside_and_no_script_failed(shown):
+    assert shown.problems == [] and shown.outside == []

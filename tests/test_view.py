@@ -1,0 +1,42 @@
+"""What the canvas is given is the plane, in its order, on common levels."""
+
+import numpy as np
+import pytest
+
+from lossviz.surface import Surface
+from lossviz.view import SurfaceView, frame_of
+
+
+def plane(values):
+    axes = (np.linspace(-1, 1, values.shape[0]), np.linspace(-0.5, 0.5, values.shape[1]))
+    return Surface(axes, {"loss": values}, (), {}, np.ones(values.shape, bool))
+
+
+def test_the_numbers_arrive_row_by_row_with_their_span():
+    values = np.arange(15.0).reshape(5, 3)
+    (told,) = frame_of({"a net": plane(values)})["planes"]
+    assert np.frombuffer(told["z"], np.float32).tolist() == list(range(15))
+    assert told["shape"] == [5, 3] and told["span"] == [-1.0, 1.0, -0.5, 0.5]
+
+
+def test_two_planes_share_their_range_and_levels():
+    frame = frame_of({"a": plane(np.full((3, 3), 2.0)), "b": plane(np.full((3, 3), 700.0))})
+    assert (frame["low"], frame["high"], frame["log"]) == (2.0, 700.0, True)
+    assert frame["levels"] == sorted(frame["levels"])
+
+
+def test_the_picture_is_told_in_words():
+    text = frame_of({"a net": plane(np.linspace(1, 3, 9).reshape(3, 3))})["text"]
+    assert "a net: loss from 1 to 3 on 3 × 3 points" in text
+
+
+def test_a_plane_without_a_finite_point_is_refused_with_advice():
+    with pytest.raises(ValueError, match="take a smaller span"):
+        frame_of({"a": plane(np.full((3, 3), np.inf))})
+
+
+def test_each_picture_has_a_number_of_its_own():
+    view = SurfaceView()
+    for serial in (1, 2):
+        view.show({"a": plane(np.ones((3, 3)))})
+        assert view.frame["serial"] == serial
