@@ -1,28 +1,9 @@
-"""A real JupyterLab and a real browser for the tests in this folder; skipped where there is none."""
+"""A real JupyterLab and a real browser for the tests here; skipped where there is none."""
 
-import json
-import os
-import secrets
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 
 import pytest
-
-FLAGS = [
-    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-SETTINGS = {
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
-        "fetchNews": "false", "checkForUpdates": False,
-    },
-    "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
-}  # fmt: skip
+from jupyter_lab import FLAGS, Lab
 
 
 @pytest.fixture(scope="session")
@@ -35,63 +16,6 @@ def browser():
         opened = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
         yield opened
         opened.close()
-
-
-class Lab:
-    """A JupyterLab on a port of its own, with settings of its own."""
-
-    def __init__(self, folder):
-        self.folder, self.token = folder, secrets.token_hex(16)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-        for name, content in SETTINGS.items():
-            path = folder / "settings" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content))
-        own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython"}
-        own |= {"JUPYTER_RUNTIME_DIR": "run", "JUPYTERLAB_SETTINGS_DIR": "settings"}
-        own |= {"JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-        self.notebooks = folder / "notebooks"
-        self.notebooks.mkdir()
-        self.log = (folder / "log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-             f"--port={self.port}", f"--IdentityProvider.token={self.token}",
-             f"--ServerApp.root_dir={self.notebooks}", "--ServerApp.port_retries=0"],
-            env={**os.environ, **{k: str(folder / v) for k, v in own.items()}},
-            stdout=self.log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def ask(self, path, content=None, method=None):
-        """Return what the server answers to a request, as Python objects."""
-        data = None if content is None else json.dumps(content).encode()
-        head = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(
-            f"{self.address}/{path}", data=data, headers=head, method=method
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read() or b"null")
-
-    def wait(self, seconds=60):
-        """Wait until the server answers."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                return self.ask("api/status")
-            except (urllib.error.URLError, ConnectionError):
-                if self.process.poll() is not None or time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
-
-    def close(self):
-        """End the kernels and the server."""
-        for session in self.ask("api/sessions"):
-            self.ask(f"api/sessions/{session['id']}", method="DELETE")
-        self.process.terminate()
-        self.process.wait(20)
-        self.log.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The explorer in a real JupyterLab: controls, pictures, clicks, errors, and no way to the outside."""
+"""The explorer in a real JupyterLab: controls, pictures, clicks, and no way to the outside."""
 
 import nbformat
 import pytest
