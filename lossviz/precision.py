@@ -24,7 +24,7 @@ from lossviz.surface import Surface
 
 __all__ = ["PRECISIONS", "TF32", "at_precision", "error", "planes"]
 
-PRECISIONS = ("float64", "float32", "tf32", "bfloat16", "float16", "bfloat16 weights")
+PRECISIONS = ("float64", "float32", "tf32", "float16", "bfloat16", "bfloat16 weights")
 WEIGHTS = {"float64": torch.float64, "bfloat16 weights": torch.bfloat16}
 PRODUCTS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 MANTISSA_BITS_DROPPED = 13  # float32 keeps 23 bits, TF32 10
