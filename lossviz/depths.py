@@ -47,8 +47,8 @@ TABLE = (
     {"depth": (56,), "skip": (False,), "start": ("looks linear",), "lr": (0.1, 0.01)},
     {"depth": (56,), "skip": (False,), "warmup": (3,)},
     {"depth": (56,), "width": (2, 4, 16), "skip": (False,), "seed": (0, 1, 2)},
-    {"depth": (302,), "width": (4,), "skip": (True,), "lr": (0.1, 0.01), "seed": (0,)},
-    {"depth": (302,), "width": (4,), "skip": (False,), "seed": (0,)},
+    {"depth": (302,), "width": (4,), "skip": (True,), "lr": (0.1, 0.01), "seed": (0, 1)},
+    {"depth": (302,), "width": (4,), "skip": (False,), "lr": (0.1, 0.01), "seed": (0,)},
 )
 
 

@@ -109,7 +109,7 @@ def test_a_stopped_command_goes_on_where_it_was(few, tmp_path, monkeypatch):
 def test_the_table_of_the_lesson_has_no_net_twice():
     options = depths._parser().parse_args(["--out", "x"])
     names = [file_name(which) for which, _ in depths._wanted(options)]
-    assert len(names) == len(set(names)) == 70 + 20 + 9 + 3
+    assert len(names) == len(set(names)) == 70 + 20 + 9 + 6
 
 
 def test_numbers_that_are_not_finite_are_no_numbers_in_the_table(tmp_path):
