@@ -25,6 +25,7 @@ TINY = {
     "03_weight_decay": BATCHES,
     "04_filter_normalization": BATCHES,
     "07_adaptive_batches": {"hidden": 2, "samples": 64, "epochs": 1, "batch_sizes": [2, 8]},
+    "09_paper_scale": {"depth": 8, "width": 1, "epochs": 1, "samples": 8, "points": 9},
 }
 
 
