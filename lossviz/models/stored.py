@@ -88,8 +88,9 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     model
         Of the architecture that was stored; changed in place, and only if the whole file fits.
     path
-        The file. Names may begin with ``module.``, as ``nn.DataParallel`` leaves them, and counters
-        of batches, which nothing here needs, may be absent.
+        The file, of any floating precision. Names may begin with ``module.``, as
+        ``nn.DataParallel`` leaves them; a tied tensor may be stored once, and counters of batches,
+        which nothing here needs, not at all.
 
     Returns
     -------
