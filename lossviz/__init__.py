@@ -1,5 +1,7 @@
 """lossviz: what neural-network loss surfaces look like, and how to draw them honestly."""
 
+from importlib import import_module
+
 from lossviz import curvature, data, decay, interchange, losses, models, plots, precision, slices
 from lossviz.adaptive import AdaptiveBatch
 from lossviz.batch_noise import batch_noise
@@ -53,6 +55,7 @@ __all__ = [
     "curvature_along",
     "data",
     "decay",
+    "depth_film",  # noqa: F822 (made when asked for, below)
     "describe",
     "eigen_directions",
     "explore",  # noqa: F822 (made when asked for, below)
@@ -84,18 +87,26 @@ __all__ = [
     "rescale_filters",
     "rise_beyond",
     "roughness",
+    "same_function",  # noqa: F822
     "save_results",
     "slices",
     "toward",
     "tune",
     "turning",
+    "watch_training",  # noqa: F822
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Return ``lv.explore`` when it is asked for: a script needs no widgets."""
-    if name == "explore":
-        from lossviz.widgets import explore
+WIDGETS = {
+    "explore": "widgets",
+    "depth_film": "films",
+    "same_function": "films",
+    "watch_training": "films",
+}
 
-        return explore
+
+def __getattr__(name: str) -> object:
+    """Return a widget's function when it is asked for: a script needs no widgets."""
+    if name in WIDGETS:
+        return getattr(import_module(f"lossviz.{WIDGETS[name]}"), name)
     raise AttributeError(f"module 'lossviz' has no attribute {name!r}")

@@ -7,6 +7,7 @@ Nothing is fetched from anywhere.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,11 +16,12 @@ import numpy as np
 import traitlets
 from matplotlib import colormaps
 
+from lossviz import plots
 from lossviz.plots.captions import axis_label, number
 from lossviz.plots.levels import default_log, levels_for, log_wanted
 from lossviz.surface import Surface
 
-__all__ = ["SurfaceView", "frame_of"]
+__all__ = ["SurfaceView", "frame_of", "still"]
 
 PALETTE = (255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8).tobytes()
 
@@ -59,6 +61,7 @@ def frame_of(
     *,
     paths: Sequence[np.ndarray | None] = (),
     points: Sequence[tuple[float, float] | None] = (),
+    among: Sequence[Surface] = (),
 ) -> dict[str, object]:
     """Return what the canvas needs to draw planes on common levels.
 
@@ -70,6 +73,8 @@ def frame_of(
         For each plane a path on it, ``[steps, 2]``, or None.
     points
         For each plane a marked point (α, β), or None.
+    among
+        Other planes that share the levels: the frames of a film.
 
     Returns
     -------
@@ -82,7 +87,7 @@ def frame_of(
     ValueError
         If there is no finite loss to draw.
     """
-    values = [surface.values["loss"] for surface in surfaces.values()]
+    values = [surface.values["loss"] for surface in (*surfaces.values(), *among)]
     finite = np.concatenate([z[np.isfinite(z)] for z in values])
     if not finite.size:
         raise ValueError("no point of this plane has a finite loss: take a smaller span.")
@@ -133,3 +138,34 @@ def _told(surfaces: Mapping[str, Surface]) -> str:
         told = f"{title}: loss from {number(sound.min())} to {number(sound.max())}"
         parts.append(f"{told} on {size} points, α and β from {ends}")
     return "; ".join(parts)
+
+
+def still(surfaces: Mapping[str, Surface]) -> bytes:
+    """Return a picture of the same planes for readers without a kernel.
+
+    Parameters
+    ----------
+    surfaces
+        Title to plane.
+
+    Returns
+    -------
+    bytes
+        A PNG, drawn by matplotlib on the levels that all of them share.
+    """
+    from matplotlib.figure import Figure
+
+    levels, n = plots.shared_levels(*surfaces.values()), len(surfaces)
+    size = (12.0, 5.0) if n <= 2 else (5.0 * n, 5.0)
+    picture = Figure(figsize=size, dpi=1080 / size[0], layout="constrained")
+    picture.get_layout_engine().set(w_pad=0.2)
+    for k, (title, surface) in enumerate(surfaces.items()):
+        flat = picture.add_subplot(1, max(n, 2), k + 1)
+        flat.set_title(title, fontsize=14 * size[0] / 12)
+        plots.contour(surface, ax=flat, levels=levels, colorbar=False, caption=False)
+    if n == 1:
+        solid = picture.add_subplot(1, 2, 2, projection="3d")
+        plots.surface3d(surface, ax=solid, levels=levels, caption=False)
+    stream = io.BytesIO()
+    picture.savefig(stream, format="png", pil_kwargs={"compress_level": 6})
+    return stream.getvalue()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +15,7 @@ from dataclasses import replace
 import ipywidgets
 import numpy as np
 
-from lossviz import models, plots
+from lossviz import models
 from lossviz.axes import grid_axes, nested_strides
 from lossviz.controls import KINDS, NORMALIZATIONS, View, make_controls
 from lossviz.grid import Grid
@@ -25,7 +24,7 @@ from lossviz.objective import Objective
 from lossviz.points import Points
 from lossviz.split import Dataset
 from lossviz.surface import Surface
-from lossviz.view import SurfaceView, frame_of
+from lossviz.view import SurfaceView, frame_of, still
 from lossviz.worker import Worker
 
 __all__ = ["Explorer", "explore"]
@@ -264,9 +263,8 @@ class Explorer(ipywidgets.VBox):
         bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
         bundle["text/plain"] = f"lossviz explorer: {self.status}"
         if self.surfaces:
-            png, text = _still(self.surfaces)
-            bundle["image/png"] = base64.b64encode(png).decode()
-            metadata["image/png"] = {"alt": text}
+            bundle["image/png"] = base64.b64encode(still(self.surfaces)).decode()
+            metadata["image/png"] = {"alt": frame_of(self.surfaces)["text"]}
         return bundle, metadata
 
 
@@ -295,19 +293,3 @@ def _every(surface: Surface, stride: int) -> Surface:
         surface.meta,
         surface.done[at, at],
     )
-
-
-def _still(surfaces: dict[str, Surface]) -> tuple[bytes, str]:
-    """Return the picture as PNG bytes, and in words."""
-    from matplotlib.figure import Figure
-
-    levels, columns = plots.shared_levels(*surfaces.values()), 2 * len(surfaces)
-    picture = Figure(figsize=(6 * columns, 5), dpi=90 if columns == 2 else 60, layout="constrained")
-    for k, (title, surface) in enumerate(surfaces.items()):
-        flat = picture.add_subplot(1, columns, 2 * k + 1, title=title)
-        solid = picture.add_subplot(1, columns, 2 * k + 2, projection="3d")
-        plots.contour(surface, ax=flat, levels=levels, colorbar=False, caption=False)
-        plots.surface3d(surface, ax=solid, levels=levels, caption=False)
-    stream = io.BytesIO()
-    picture.savefig(stream, format="png", pil_kwargs={"compress_level": 6})
-    return stream.getvalue(), frame_of(surfaces)["text"]

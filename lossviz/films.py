@@ -1,0 +1,256 @@
+"""Films of planes, and one function written in many ways: small relatives of ``lv.explore``."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator, Mapping, Sequence
+
+import ipywidgets
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from lossviz.depth_table import stored_plane
+from lossviz.normalization import random_direction
+from lossviz.objective import Objective
+from lossviz.planes import plane
+from lossviz.rescaling import rescale
+from lossviz.split import Split
+from lossviz.surface import Surface
+from lossviz.training import fit
+from lossviz.view import SurfaceView, frame_of, still
+from lossviz.worker import Worker
+
+__all__ = ["Film", "SameFunction", "depth_film", "same_function", "watch_training"]
+
+DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+
+
+class Film(ipywidgets.VBox):
+    """Planes to scrub through, all on the same levels.
+
+    Parameters
+    ----------
+    frames
+        For each moment its words, and title to plane.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame.
+    """
+
+    def __init__(self, frames: Sequence[tuple[str, Mapping[str, Surface]]]):
+        if not frames:
+            raise ValueError("a film needs at least one frame; got none: give planes.")
+        self.frames = list(frames)
+        self._all = [surface for _, shown in self.frames for surface in shown.values()]
+        self._canvas, self._status = SurfaceView(), ipywidgets.HTML("")
+        last = len(self.frames) - 1
+        wide = {"layout": {"width": "500px"}, "style": {"description_width": "60px"}}
+        self._slider = ipywidgets.IntSlider(
+            last, min=0, max=last, description="moment", tooltip="which frame", **wide
+        )
+        play = ipywidgets.Play(value=last, min=0, max=last, interval=700)
+        ipywidgets.jslink((play, "value"), (self._slider, "value"))
+        self._slider.observe(lambda _: self._draw(), names="value")
+        super().__init__([ipywidgets.HBox([play, self._slider]), self._canvas, self._status])
+        self._draw()
+
+    def _draw(self) -> None:
+        words, shown = self.frames[self._slider.value]
+        self._canvas.show(shown, among=self._all)
+        self._status.value = html.escape(words)
+
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
+        """Return the widget, and beside it first and last frame for readers without a kernel."""
+        ends = {}
+        for words, shown in (self.frames[0], self.frames[-1]):
+            ends |= {f"{words}: {title}": surface for title, surface in shown.items()}
+        return _with_still(super()._repr_mimebundle_(**options), ends, "lossviz film")
+
+
+def watch_training(
+    net: nn.Module,
+    train: Split,
+    *,
+    epochs: int = 6,
+    lr: float = 0.05,
+    seed: int = 1,
+    span: float = 1.0,
+    points: int = 17,
+    samples: int = 128,
+    progress: bool = True,
+) -> Film:
+    """Return a film of the surface around the weights while ``net`` trains; it is trained in place.
+
+    Parameters
+    ----------
+    net
+        Any net for cross entropy.
+    train
+        Its training samples.
+    epochs
+        Passes over them; a frame each, and one before the first.
+    lr
+        Step size of SGD with momentum.
+    seed
+        Of the first of the two directions, which are filter-normalized anew in each frame.
+    span, points
+        Of each plane.
+    samples
+        Of them are in the loss; batch norm takes the statistics of these.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    Film
+        ``film.frames`` holds the planes.
+    """
+    frames = []
+    for epoch in tqdm(range(epochs + 1), desc="epochs", disable=not progress):
+        told = "before training"
+        if epoch:
+            run = fit(
+                net, train, epochs=1, batch_size=64, lr=lr, schedule="constant", seed=epoch,
+                record=None, progress=False,
+            )  # fmt: skip
+            told = f"epoch {epoch}: train loss {run.history[-1]['train_loss']:.3g}"
+        loss = Objective(net, train[:samples], batch_norm="batch")
+        u, v = (random_direction(net, seed=seed + k) for k in (0, 1))
+        frames.append((told, {"loss": plane(loss, u, v, span=span, points=points, progress=False)}))
+    return Film(frames)
+
+
+def depth_film(depths: Sequence[int] = DEPTHS) -> Film:
+    """Return a film over depths, with and without shortcuts, from the planes of the kit.
+
+    Parameters
+    ----------
+    depths
+        Of the nets; all of them are in ``data/depths``.
+
+    Returns
+    -------
+    Film
+        Its planes are over 256 training digits, on the same levels.
+    """
+    frames = []
+    for depth in depths:
+        both = {skip: stored_plane(depth, skip=skip) for skip in (True, False)}
+        names = {"with shortcuts": both[True], "without": both[False]}
+        frames.append((f"{depth} layers", names))
+    return Film(frames)
+
+
+def same_function(
+    net: nn.Module, train: Split, *, layers: Sequence[str] | None = None, points: int = 17,
+    samples: int = 128,
+) -> SameFunction:  # fmt: skip
+    """Return a widget that rescales layers, and what follows them, while the function stays.
+
+    The raw picture sharpens and flattens with the slider; the filter-normalized one does not move
+    (Dinh et al. 2017; Li et al. 2018, sec. 4).
+
+    Parameters
+    ----------
+    net
+        Left as it is.
+    train
+        Samples of the loss.
+    layers
+        Which layers, as of :func:`lossviz.rescale`; None: all that a batch norm follows.
+    points
+        Along each axis of the two planes.
+    samples
+        In the loss.
+
+    Returns
+    -------
+    SameFunction
+        An ipywidgets box; a still picture in papermill, nbconvert and viewers.
+    """
+    rescale(net, 1.0, layers=layers)  # refuses at once what cannot be rescaled
+    return SameFunction(net, train[:samples], layers, points)
+
+
+class SameFunction(ipywidgets.VBox):
+    """The widget of :func:`same_function`; ``.surfaces`` holds the two planes."""
+
+    def __init__(self, net: nn.Module, train: Split, layers: Sequence[str] | None, points: int):
+        self.net, self.train, self.layers, self.points = net, train, layers, points
+        self.surfaces: dict[str, Surface] = {}
+        self._canvas, self._status = SurfaceView(), ipywidgets.HTML("")
+        self.slider = ipywidgets.FloatLogSlider(
+            1.0, base=2, min=-4, max=4, step=0.5, description="c", tooltip="layers times c",
+            layout={"width": "500px"},
+        )  # fmt: skip
+        self._worker = Worker(failed=self._say_error)
+        self.slider.observe(lambda _: self._submit(), names="value")
+        super().__init__([self.slider, self._canvas, self._status])
+        self._submit()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Return True once the picture is there.
+
+        Parameters
+        ----------
+        seconds
+            How long to wait at most.
+
+        Returns
+        -------
+        bool
+            False if it takes longer.
+        """
+        return self._worker.wait(seconds)
+
+    @property
+    def status(self) -> str:
+        """What stayed and what moved, in words."""
+        return html.unescape(self._status.value)
+
+    def close(self) -> None:
+        """Close the widget and end its thread."""
+        self._worker.close()
+        super().close()
+
+    def _submit(self) -> None:
+        self._worker.submit(self._job(float(self.slider.value)))
+
+    def _say_error(self, problem: BaseException) -> None:
+        self._status.value = f"<b>{html.escape(str(problem))}</b>"
+
+    def _job(self, factor: float) -> Iterator:
+        yield lambda: self._compute(factor)
+
+    def _compute(self, factor: float) -> None:
+        other = rescale(self.net, factor, layers=self.layers)
+        loss, shown = Objective(other, self.train, batch_norm="batch"), {}
+        size = sum(float(w.detach().double().square().sum()) for w in self.net.parameters()) ** 0.5
+        for title, kind in (("raw", None), ("filter-normalized", "filter")):
+            u, v = (random_direction(other, seed=k, normalize=kind) for k in (1, 2))
+            if kind is None:
+                u, v = ((size / 2 / d.norm()) * d for d in (u, v))
+            shown[title] = plane(loss, u, v, points=self.points, progress=False)
+        with torch.no_grad():
+            inputs = self.train.inputs
+            moved = float((other(inputs) - self.net.eval()(inputs)).abs().max())
+        self._canvas.show(shown)
+        self.surfaces = shown
+        told = f"c = {factor:.3g}: loss {loss():.6f}, largest change of a score {moved:.0e}"
+        self._status.value = html.escape(told)
+
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
+        """Return the widget, and beside it the picture for readers without a kernel."""
+        self.wait()
+        return _with_still(super()._repr_mimebundle_(**options), self.surfaces, self.status)
+
+
+def _with_still(bundle: object, surfaces: Mapping[str, Surface], words: str) -> tuple[dict, dict]:
+    shown = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+    shown["text/plain"] = words
+    shown["image/png"] = base64.b64encode(still(surfaces)).decode()
+    return shown, {"image/png": {"alt": frame_of(surfaces)["text"]}}

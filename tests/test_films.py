@@ -1,0 +1,65 @@
+"""Films share their levels; a rescaled net is the same function and another raw picture."""
+
+import base64
+
+import numpy as np
+import pytest
+
+import lossviz as lv
+from lossviz.films import Film
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return lv.data.digits().train[:128]
+
+
+def test_a_film_of_training_has_a_frame_an_epoch_around_the_weights_of_that_moment(digits):
+    net = lv.models.resnet(8, width=2, seed=0)
+    film = lv.watch_training(net, digits, epochs=2, points=3, samples=64, progress=False)
+    assert [words.split(":")[0] for words, _ in film.frames] == [
+        "before training", "epoch 1", "epoch 2",
+    ]  # fmt: skip
+    centre = film.frames[-1][1]["loss"].values["loss"][1, 1]
+    assert centre == pytest.approx(lv.Objective(net, digits[:64], batch_norm="batch")(), rel=1e-5)
+
+
+def test_all_frames_have_the_levels_of_the_whole_film(digits):
+    net = lv.models.resnet(8, width=2, seed=0)
+    film = lv.watch_training(net, digits, epochs=2, points=3, samples=64, progress=False)
+    seen = []
+    for moment in range(3):
+        film._slider.value = moment
+        seen.append({k: film._canvas.frame[k] for k in ("low", "high", "levels")})
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_the_film_over_depths_comes_from_the_planes_of_the_kit():
+    film = lv.depth_film([8, 56])
+    assert [words for words, _ in film.frames] == ["8 layers", "56 layers"]
+    assert list(film.frames[0][1]) == ["with shortcuts", "without"]
+    bundle, metadata = film._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert "56 layers: without: loss from" in metadata["image/png"]["alt"]
+
+
+def test_a_rescaled_net_is_the_same_function_and_only_its_raw_picture_moves(digits):
+    net = lv.models.resnet(8, width=2, seed=0)
+    lv.fit(net, digits, epochs=2, batch_size=32, lr=0.05, progress=False)
+    shown = lv.same_function(net, digits, points=3, samples=64)
+    assert shown.wait(60)
+    before = {k: s.values["loss"] for k, s in shown.surfaces.items()}
+    shown.slider.value = 4.0
+    assert shown.wait(60)
+    after = {k: s.values["loss"] for k, s in shown.surfaces.items()}
+    moved = {k: abs(after[k] / before[k] - 1).max() for k in after}
+    assert moved["raw"] > 20 * moved["filter-normalized"]  # moved by the norms' small constant
+    assert shown.status.startswith("c = 4: loss ")
+    shown.close()
+
+
+def test_a_net_without_a_layer_to_rescale_and_a_film_of_nothing_are_refused(digits):
+    with pytest.raises(ValueError, match="no layer of this net has a batch norm"):
+        lv.same_function(lv.models.mlp((8,)), digits)
+    with pytest.raises(ValueError, match="at least one frame"):
+        Film([])
