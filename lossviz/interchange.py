@@ -254,12 +254,12 @@ def _read_h5(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     def keep(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
-            arrays[name] = item[()]
+            arrays[os.fsdecode(name)] = item[()]  # a damaged name comes as bytes
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(keep)
-    except (OSError, RuntimeError, KeyError, ValueError) as problem:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as problem:
         raise ValueError(
             f"{Path(path).name!r} is damaged or no h5 file: copy it again."
         ) from problem

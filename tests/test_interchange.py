@@ -1,10 +1,14 @@
 """Surfaces to and from other programs."""
 
 import csv
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import lossviz as lv
@@ -41,6 +45,11 @@ def plane():
     data = torch.randn(8, 2), torch.zeros(8).long()
     pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
     return lv.plane(lv.Objective(net, data), *pair, points=(3, 5))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return as_the_authors_write(tmp_path_factory.mktemp("h5") / "s.h5")
 
 
 # --- the authors' h5 files
@@ -120,6 +129,23 @@ def test_files_that_are_something_else_are_refused_with_what_they_hold(tmp_path)
     (tmp_path / "text.h5").write_text("not an h5 file")
     with pytest.raises(ValueError, match="damaged or no h5 file"):
         interchange.read_surface_h5(tmp_path / "text.h5")
+
+
+@settings(max_examples=100, deadline=None)
+@given(place=st.floats(0, 1), byte=st.integers(1, 255), cut=st.booleans())
+def test_a_damaged_h5_file_is_a_sentence_or_a_surface(whole, place, byte, cut):
+    sound = whole.read_bytes()
+    at = int(place * (len(sound) - 1))
+    flipped = sound[:at] + bytes([sound[at] ^ byte]) + sound[at + 1 :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.h5"
+        path.write_bytes(sound[:at] if cut else flipped)
+        try:
+            surface = interchange.read_surface_h5(path)
+        except ValueError as problem:
+            assert "s.h5" in str(problem) or "values are indexed" in str(problem)
+        else:
+            assert surface.shape == surface.values["loss"].shape
 
 
 # --- tables and ParaView
