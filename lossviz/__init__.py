@@ -57,6 +57,7 @@ __all__ = [
     "decay",
     "depth_film",  # noqa: F822 (made when asked for, below)
     "describe",
+    "drop_ball",  # noqa: F822
     "eigen_directions",
     "explore",  # noqa: F822 (made when asked for, below)
     "fit",
@@ -100,6 +101,7 @@ __all__ = [
 WIDGETS = {
     "explore": "widgets",
     "depth_film": "films",
+    "drop_ball": "balls",
     "same_function": "films",
     "watch_training": "films",
 }

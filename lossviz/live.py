@@ -22,7 +22,7 @@ from lossviz.surface import Surface
 from lossviz.training import fit
 from lossviz.trajectory import Recorder, Trajectory
 
-__all__ = ["LiveNet", "directions_for", "train_live", "visit"]
+__all__ = ["LiveNet", "coordinates", "directions_for", "train_live", "visit"]
 
 VISIT_STEPS, VISIT_LR, VISIT_BATCH = 24, 0.05, 64
 
@@ -207,7 +207,7 @@ def visit(
         step = VISIT_LR / max(1.0, size)
         for name, g in slope.items():
             weights[name] = weights[name] - step * g
-        path.append(_coordinates(toward(loss.weights, weights), u, v))
+        path.append(coordinates(toward(loss.weights, weights), u, v))
 
     yield measure
     yield lambda: draw(np.array(path))
@@ -218,7 +218,20 @@ def visit(
     yield lambda: tell(f"after {VISIT_STEPS} steps of training: loss {loss(weights):.3g}")
 
 
-def _coordinates(offset: Direction, u: Direction, v: Direction) -> np.ndarray:
-    """Return α and β of the point of the plane that is next to ``offset``, by least squares."""
+def coordinates(offset: Direction, u: Direction, v: Direction) -> np.ndarray:
+    """Return α and β of the point of the plane that is next to ``offset``, by least squares.
+
+    Parameters
+    ----------
+    offset
+        From the centre of the plane.
+    u, v
+        Its directions, of any length, at any angle.
+
+    Returns
+    -------
+    float64 array
+        ``[2]``.
+    """
     gram = [[a.dot(b) for b in (u, v)] for a in (u, v)]
     return np.linalg.solve(gram, [offset.dot(u), offset.dot(v)])

@@ -81,13 +81,21 @@ function frameOf(g, box, { span, title, names }) {
   g.font = "16px sans-serif"; g.fillText(title, box.x + box.w / 2, box.y - 12);
 }
 
-function marks(g, box, { span, path, at }) {
+const INK = { SGD: "#0072B2", momentum: "#D55E00", Adam: "#E69F00" };
+const DASH = { SGD: [], momentum: [8, 3, 2, 3], Adam: [8, 4] };
+
+function marks(g, box, { span, paths, at }) {
   const x = (a) => box.x + ((a - span[0]) / (span[1] - span[0])) * box.w;
   const y = (b) => box.y + box.h - ((b - span[2]) / (span[3] - span[2])) * box.h;
   g.save(); g.beginPath(); g.rect(box.x, box.y, box.w, box.h); g.clip();
-  for (const [style, width] of [["#fff", 5], ["#000", 2]]) {
-    g.strokeStyle = g.fillStyle = style; g.lineWidth = width;
-    g.beginPath(); (path || []).forEach(([a, b]) => g.lineTo(x(a), y(b))); g.stroke();
+  for (const [style, width] of [["#fff", 6], ["#000", 2.5]]) {
+    g.lineWidth = width;
+    for (const [name, path] of Object.entries(paths)) {
+      g.strokeStyle = style === "#000" ? INK[name] || style : style;
+      g.setLineDash(style === "#000" ? DASH[name] || [] : []);
+      g.beginPath(); path.forEach(([a, b]) => g.lineTo(x(a), y(b))); g.stroke();
+    }
+    g.setLineDash([]); g.strokeStyle = g.fillStyle = style;
     g.beginPath(); g.arc(x(0), y(0), width + 1, 0, 7); g.fill();
     if (at) { g.beginPath(); g.arc(x(at[0]), y(at[1]), 7, 0, 7); g.stroke(); }
   }
@@ -131,6 +139,19 @@ function bar(g, box, frame, to, palette) {
   g.textAlign = "center"; g.fillText(frame.quantity, box.x + box.w / 2, box.y - 12);
 }
 
+function legend(g, box, paths) {
+  let x = box.x + 8;
+  g.font = "15px sans-serif"; g.textAlign = "left";
+  for (const name of Object.keys(paths)) {
+    if (!INK[name]) continue;
+    g.fillStyle = "rgba(255,255,255,0.85)"; g.fillRect(x - 4, box.y + 4, 84, 22);
+    g.strokeStyle = INK[name]; g.lineWidth = 2.5; g.setLineDash(DASH[name]);
+    g.beginPath(); g.moveTo(x, box.y + 15); g.lineTo(x + 22, box.y + 15); g.stroke();
+    g.setLineDash([]); g.fillStyle = "#000"; g.fillText(name, x + 27, box.y + 20, 50);
+    x += 90;
+  }
+}
+
 function layout(width, count) {
   const each = (width - 110) / (2 * count), side = Math.min(each - MARGIN - GAP / 2, 360);
   const height = TOP + side + 52, boxes = [];
@@ -169,6 +190,7 @@ function render({ model, el }) {
     frame.planes.forEach((plane, k) => {
       heat(g, places.boxes[k].flat, plane, to, palette, frame.levels);
       marks(g, places.boxes[k].flat, plane);
+      legend(g, places.boxes[k].flat, plane.paths);
       solid(g, places.boxes[k].solid, plane, to, palette, turn);
     });
     bar(g, places.bar, frame, to, palette);

@@ -59,7 +59,7 @@ class SurfaceView(anywidget.AnyWidget):
 def frame_of(
     surfaces: Mapping[str, Surface],
     *,
-    paths: Sequence[np.ndarray | None] = (),
+    paths: Sequence[Mapping[str, np.ndarray] | None] = (),
     points: Sequence[tuple[float, float] | None] = (),
     among: Sequence[Surface] = (),
 ) -> dict[str, object]:
@@ -70,7 +70,8 @@ def frame_of(
     surfaces
         Title to plane, one or two.
     paths
-        For each plane a path on it, ``[steps, 2]``, or None.
+        For each plane the paths on it, name to ``[steps, 2]``, or None. ``"SGD"``, ``"momentum"``
+        and ``"Adam"`` have a colour of their own, and a legend.
     points
         For each plane a marked point (α, β), or None.
     among
@@ -106,7 +107,7 @@ def frame_of(
     }  # fmt: skip
 
 
-def _plane(title: str, surface: Surface, path, point) -> dict[str, object]:
+def _plane(title: str, surface: Surface, paths, point) -> dict[str, object]:
     ends = [float(axis[k]) for axis in surface.axes for k in (0, -1)]
     return {
         "title": title,
@@ -114,7 +115,7 @@ def _plane(title: str, surface: Surface, path, point) -> dict[str, object]:
         "span": ends,
         "names": [axis_label(surface, 0), axis_label(surface, 1)],
         "z": np.ascontiguousarray(surface.values["loss"], np.float32).tobytes(),
-        "path": None if path is None else np.asarray(path, float).tolist(),
+        "paths": {name: np.asarray(path, float).tolist() for name, path in (paths or {}).items()},
         "at": None if point is None else [float(x) for x in point],
     }
 

@@ -249,7 +249,9 @@ class Explorer(ipywidgets.VBox):
 
         def draw(path: np.ndarray) -> None:
             none = [None] * plane
-            self._canvas.show(self.surfaces, paths=[*none, path], points=[*none, (alpha, beta)])
+            self._canvas.show(
+                self.surfaces, paths=[*none, {"training": path}], points=[*none, (alpha, beta)]
+            )
 
         train = self.data.train[: self.samples]
         at, told = (alpha, beta), (self._say, draw)

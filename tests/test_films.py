@@ -62,3 +62,31 @@ def test_a_net_without_a_layer_to_rescale_and_a_film_of_nothing_are_refused(digi
         lv.same_function(lv.models.mlp((8,)), digits)
     with pytest.raises(ValueError, match="at least one frame"):
         Film([])
+
+
+@pytest.mark.parametrize("in_plane", [False, True])
+def test_balls_run_down_from_the_point_where_they_were_dropped(digits, in_plane):
+    net = lv.models.resnet(8, width=2, seed=0)
+    lv.fit(net, digits, epochs=3, batch_size=32, lr=0.05, progress=False)
+    balls = lv.drop_ball(net, digits, points=5, samples=64, in_plane=in_plane)
+    before = {k: w.clone() for k, w in balls.loss.weights.items()}
+    balls.drop(0.5, -0.5)
+    assert balls.wait(120)
+    assert list(balls.paths) == ["SGD", "momentum", "Adam"]
+    assert all(path[0].tolist() == [0.5, -0.5] for path in balls.paths.values())
+    top = balls.surface.values["loss"][3, 1]
+    ends = [float(part.split()[-1]) for part in balls.status.split(": ")[1].split(", ")]
+    assert min(ends) < top
+    assert all(w.equal(before[k]) for k, w in balls.loss.weights.items())
+    balls.close()
+
+
+def test_a_ball_in_the_plane_has_the_loss_of_the_place_that_is_drawn(digits):
+    net = lv.models.resnet(8, width=2, seed=0)
+    balls = lv.drop_ball(net, digits, points=5, samples=64, in_plane=True)
+    balls.drop(0.25, 0.25)
+    assert balls.wait(120)
+    (alpha, beta), (u, v) = balls.paths["SGD"][-1], balls.surface.directions
+    there = {k: w + alpha * u[k] + beta * v[k] for k, w in balls.loss.weights.items()}
+    assert f"SGD {balls.loss(there):.3g}," in balls.status
+    balls.close()

@@ -144,8 +144,8 @@ def test_a_click_tells_the_loss_there_and_trains_on_from_it(explorer):
     assert f"α = 0.50, β = -0.25: loss {here:.3g}" in explorer.status
     assert "accuracy" in explorer.status and "λ max" in explorer.status
     (plane,) = explorer._canvas.frame["planes"]
-    assert plane["at"] == [0.5, -0.25] and plane["path"][0] == [0.5, -0.25]
-    assert len(plane["path"]) > 20
+    assert plane["at"] == [0.5, -0.25] and plane["paths"]["training"][0] == [0.5, -0.25]
+    assert len(plane["paths"]["training"]) > 20
     final = float(explorer.status.rsplit("loss ", 1)[1])
     assert final < here
 

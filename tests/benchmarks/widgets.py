@@ -2,7 +2,7 @@
 
     python tests/benchmarks/widgets.py              # depths 20 and 56, about 2 minutes
 
-Each row is 24 presses of one key, each after the picture of the last was final; the time runs from
+Each row is 24 presses of one key, while the picture of the last is being refined; the time runs from
 the key event in the page to the drawn canvas. Then the time to the final picture, beside a loop
 over the same points and loss-landscapes (where it is installed), in the same process.
 """
@@ -93,7 +93,9 @@ def pressed(page, name: str, presses: int) -> list[float]:
     row.locator(".noUi-handle").first.focus()
     for n in range(presses):
         page.keyboard.press("ArrowRight" if n % 2 == 0 or name == "seed" else "ArrowLeft")
-        page.wait_for_function(f"window.taken.length > {n} && {FINAL}")
+        page.wait_for_function(f"window.taken.length > {n}")
+        page.wait_for_timeout(300)
+    page.wait_for_function(FINAL)
     return page.evaluate("() => window.taken")
 
 

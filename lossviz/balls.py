@@ -1,0 +1,196 @@
+"""Drop a ball: three optimizers run from one point on the true loss, side by side."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator
+
+import ipywidgets
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lossviz.directions import toward
+from lossviz.live import coordinates
+from lossviz.normalization import random_direction
+from lossviz.objective import Objective
+from lossviz.planes import plane
+from lossviz.split import Split
+from lossviz.surface import Surface
+from lossviz.view import SurfaceView, frame_of, still
+from lossviz.worker import Worker
+
+__all__ = ["Balls", "drop_ball"]
+
+STEPS = 40
+
+
+def drop_ball(
+    net: nn.Module,
+    train: Split,
+    *,
+    in_plane: bool = False,
+    lr: float = 0.05,
+    seed: int = 1,
+    span: float = 1.0,
+    points: int = 25,
+    samples: int = 128,
+) -> Balls:
+    """Return a plane on which a click lets SGD, momentum and Adam run from that point.
+
+    All three go down the gradient of all samples, so that what differs is the rule alone.
+
+    Parameters
+    ----------
+    net
+        At the centre; left as it is.
+    train
+        Samples of the loss.
+    in_plane
+        True: only α and β move, and the path is what you see. False: all weights move, and what is
+        drawn is the projection of their path.
+    lr
+        Step size of SGD and momentum, along a gradient of at most length 1; a tenth of it for Adam.
+    seed
+        Of the first direction.
+    span, points
+        Of the plane.
+    samples
+        In the loss.
+
+    Returns
+    -------
+    Balls
+        An ipywidgets box; a still picture in papermill, nbconvert and viewers.
+    """
+    loss = Objective(net, train[:samples], batch_norm="batch")
+    u, v = (random_direction(net, seed=seed + k) for k in (0, 1))
+    shown = plane(loss, u, v, span=span, points=points, progress=False)
+    return Balls(loss, shown, lr=lr, in_plane=in_plane)
+
+
+class Balls(ipywidgets.VBox):
+    """The widget of :func:`drop_ball`; ``.paths`` holds name to ``[steps, 2]``."""
+
+    def __init__(self, loss: Objective, surface: Surface, *, lr: float, in_plane: bool):
+        self.loss, self.surface, self.lr = loss, surface, lr
+        self.paths: dict[str, np.ndarray] = {}
+        self._canvas, self._status = SurfaceView(), ipywidgets.HTML("click on the contour")
+        self.in_plane = ipywidgets.Checkbox(
+            in_plane, description="in the plane only", indent=False,
+            tooltip="move α and β alone, instead of all weights",
+        )  # fmt: skip
+        self._worker = Worker(failed=self._say_error)
+        self._canvas.observe(self._clicked, names="clicked")
+        super().__init__([self.in_plane, self._canvas, self._status])
+        self._canvas.show({"loss": surface})
+
+    @property
+    def status(self) -> str:
+        """Where the balls are, in words."""
+        return html.unescape(self._status.value)
+
+    def drop(self, alpha: float, beta: float) -> None:
+        """Let the balls run from a point, as a click does.
+
+        Parameters
+        ----------
+        alpha, beta
+            The point.
+        """
+        self._worker.submit(self._run((float(alpha), float(beta)), self.in_plane.value))
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Return True once all balls have come to rest.
+
+        Parameters
+        ----------
+        seconds
+            How long to wait at most.
+
+        Returns
+        -------
+        bool
+            False if it takes longer.
+        """
+        return self._worker.wait(seconds)
+
+    def close(self) -> None:
+        """Close the widget and end its thread."""
+        self._worker.close()
+        super().close()
+
+    def _clicked(self, change: dict) -> None:
+        if change["new"]:
+            self.drop(change["new"]["alpha"], change["new"]["beta"])
+
+    def _say_error(self, problem: BaseException) -> None:
+        self._status.value = f"<b>{html.escape(str(problem))}</b>"
+
+    def _run(self, at: tuple[float, float], in_plane: bool) -> Iterator:
+        balls = {name: _Ball(self.loss, self.surface, at, in_plane) for name in RULES}
+        rules = {name: rule(balls[name].moving, self.lr) for name, rule in RULES.items()}
+        for _ in range(STEPS):
+            for name, ball in balls.items():
+                yield lambda ball=ball, name=name: ball.step(rules[name])
+            yield lambda: self._draw(balls, at)
+
+    def _draw(self, balls: dict[str, _Ball], at: tuple[float, float]) -> None:
+        self.paths = {name: np.array(ball.path) for name, ball in balls.items()}
+        self._canvas.show({"loss": self.surface}, paths=[self.paths], points=[at])
+        told = ", ".join(f"{name} {ball.loss:.3g}" for name, ball in balls.items())
+        steps = len(next(iter(self.paths.values()))) - 1
+        self._status.value = html.escape(f"loss after {steps} steps: {told}")
+
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
+        """Return the widget, and beside it the plane for readers without a kernel."""
+        bundle, shown = super()._repr_mimebundle_(**options), {"loss": self.surface}
+        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+        bundle["text/plain"] = f"lossviz: {self.status}"
+        bundle["image/png"] = base64.b64encode(still(shown)).decode()
+        return bundle, {"image/png": {"alt": frame_of(shown)["text"]}}
+
+
+class _Ball:
+    """One set of weights on its way down."""
+
+    def __init__(self, objective: Objective, surface: Surface, at: tuple, in_plane: bool):
+        self.objective, self.u, self.v = objective, *surface.directions
+        self.in_plane, self.path = in_plane, [np.array(at)]
+        self.place = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+        self.weights = {k: w.clone() for k, w in self._at(*at).items()}
+        self.moving = [self.place] if in_plane else list(self.weights.values())
+        self.loss = objective(self.weights)
+
+    def _at(self, alpha: float, beta: float) -> dict[str, Tensor]:
+        base = self.objective.weights
+        return {k: w + alpha * self.u[k] + beta * self.v[k] for k, w in base.items()}
+
+    def step(self, rule: torch.optim.Optimizer) -> None:
+        """Go one step down."""
+        slope = self.objective.gradient(self.weights)
+        if self.in_plane:
+            ends = [
+                sum(float((g * d[k]).sum()) for k, g in slope.items()) for d in (self.u, self.v)
+            ]
+            self.place.grad = torch.tensor(ends, dtype=torch.float64)
+        else:
+            for weight, g in zip(self.weights.values(), slope.values(), strict=True):
+                weight.grad = g.clone()
+        nn.utils.clip_grad_norm_(self.moving, 1.0)
+        rule.step()
+        if self.in_plane:
+            self.path.append(self.place.detach().numpy().copy())
+            self.weights = self._at(*self.place.tolist())
+        else:
+            offset = toward(self.objective.weights, self.weights)
+            self.path.append(coordinates(offset, self.u, self.v))
+        self.loss = self.objective(self.weights)
+
+
+RULES = {
+    "SGD": lambda moving, lr: torch.optim.SGD(moving, lr=lr),
+    "momentum": lambda moving, lr: torch.optim.SGD(moving, lr=lr, momentum=0.9),
+    "Adam": lambda moving, lr: torch.optim.Adam(moving, lr=lr / 10),
+}
