@@ -2,6 +2,7 @@
 
 from lossviz.plots.against import against
 from lossviz.plots.batches import name_batches
+from lossviz.plots.boxes import scenes
 from lossviz.plots.captions import caption
 from lossviz.plots.comparison import side_by_side
 from lossviz.plots.correlations import intervals, scatter_panels
@@ -40,6 +41,7 @@ __all__ = [
     "profile",
     "profiles",
     "scatter_panels",
+    "scenes",
     "share_legend",
     "shared_levels",
     "side_by_side",

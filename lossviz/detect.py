@@ -1,0 +1,252 @@
+"""Train a detector on drawn scenes, and draw its surfaces, from the command line.
+
+``python -m lossviz.detect train --net ssd300 --out run.safetensors`` goes on where it was killed;
+``python -m lossviz.detect surface --net ssd300 --weights run.safetensors --out plane.npz`` draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lossviz.checkpoint import Checkpoint
+from lossviz.detection import average_precision, classification, detector_loss, localisation
+from lossviz.models.detector import ssd300, ssdlite, tiny_ssd
+from lossviz.normalization import random_direction
+from lossviz.objective import Objective
+from lossviz.pedestrians import Scenes, pedestrians
+from lossviz.planes import line, plane
+from lossviz.storage import fingerprint
+
+__all__ = ["detector_objective", "evaluate", "fit_detector"]
+
+NETS = {"ssd300": (ssd300, 300), "ssdlite": (ssdlite, 320), "tiny": (tiny_ssd, 64)}
+LONGEST = 2.0  # gradients are cut to this norm: a detector's first ones are large
+PARTS = {"localisation": localisation, "classification": classification}
+
+
+def fit_detector(
+    model: nn.Module,
+    scenes: Scenes,
+    *,
+    steps: int = 300,
+    batch_size: int = 16,
+    lr: float = 0.002,
+    warmup: int = 20,
+    seed: int = 0,
+    path: str | os.PathLike | None = None,
+    every: int = 20,
+) -> list[float]:
+    """Train ``model`` in place and return the loss of each step; batch norms keep their statistics.
+
+    Parameters
+    ----------
+    model
+        A torchvision ``SSD``; it is left in eval mode.
+    scenes
+        To learn from; half of the images drawn are mirrored.
+    steps, batch_size
+        Gradients taken, and images in each.
+    lr, warmup
+        The step size of Adam, reached after ``warmup`` steps, then down to zero along a cosine.
+    seed
+        Of the order and the mirroring.
+    path
+        A checkpoint, written ``every`` so many steps; a run found there goes on.
+
+    Returns
+    -------
+    list
+        Mean loss over the matched anchors of each batch.
+
+    Raises
+    ------
+    ValueError
+        If the run at ``path`` had other settings.
+    """
+    moving = dict(model.named_parameters())
+    optimizer = torch.optim.Adam(moving.values(), lr=lr)
+    settings = [steps, batch_size, lr, warmup, seed, len(scenes), scenes.name, list(moving)]
+    run = fingerprint([str(each) for each in settings])
+    stored = None if path is None else Checkpoint(path)
+    history = _resumed(stored, run, model, optimizer)
+    for step in range(len(history), steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * _pace(step, steps, warmup)
+        batch = _drawn(scenes, batch_size, np.random.default_rng([seed, step]))
+        history.append(_step(model, optimizer, batch))
+        if stored and ((step + 1) % every == 0 or step + 1 == steps):
+            stored.write(*_state(run, model, optimizer, history), b"")
+    model.eval()
+    return history
+
+
+def _pace(step: int, steps: int, warmup: int) -> float:
+    rising = min(1.0, (step + 1) / max(1, warmup))
+    return rising * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _drawn(scenes: Scenes, size: int, rng: np.random.Generator) -> tuple[list, list]:
+    images, targets = [], []
+    for k in rng.integers(len(scenes), size=size):
+        image, target = scenes.images[k], dict(scenes.targets[k])
+        if rng.random() < 0.5:
+            image, boxes = image.flip(-1), target["boxes"].clone()
+            boxes[:, [0, 2]] = image.shape[-1] - boxes[:, [2, 0]]
+            target["boxes"] = boxes
+        images.append(image)
+        targets.append(target)
+    return images, targets
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple) -> float:
+    model.eval()
+    total, count = detector_loss(model, batch)
+    loss = total / max(1.0, count)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), LONGEST)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _state(run: str, model: nn.Module, optimizer, history: list[float]) -> tuple[dict, dict]:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for k, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{k}.{name}": torch.as_tensor(v) for name, v in state.items()}
+    return tensors, {"run": run, "history": history}
+
+
+def _resumed(stored: Checkpoint | None, run: str, model: nn.Module, optimizer) -> list[float]:
+    found = None if stored is None else stored.read()
+    if found is None:
+        return []
+    tensors, facts, _ = found
+    if facts.get("run") != run:
+        raise ValueError(
+            f"{str(stored.path)!r} holds a run with other settings: give the same ones to go on, "
+            f"or name another path."
+        )
+    _load(model, tensors)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".")
+            state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return list(facts["history"])
+
+
+def _load(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    kept = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    model.load_state_dict(kept)
+
+
+def evaluate(model: nn.Module, scenes: Scenes, *, batch_size: int = 16) -> float:
+    """Return the average precision at an overlap of 0.5.
+
+    Parameters
+    ----------
+    model
+        A detector in eval mode.
+    scenes
+        That it has not seen.
+    batch_size
+        Images at once.
+
+    Returns
+    -------
+    float
+        In 0 … 1.
+    """
+    with torch.no_grad():
+        found = [each for images, _ in scenes.batches(batch_size) for each in model(images)]
+    return average_precision(found, scenes.targets)
+
+
+def detector_objective(model: nn.Module, batches: list, **options) -> Objective:
+    """Return the objective of a detector: its loss, and both parts of it as metrics.
+
+    Parameters
+    ----------
+    model
+        A torchvision ``SSD``.
+    batches
+        As `Scenes.batches` or `freeze_mining` gives them.
+    **options
+        Further ones of ``lv.Objective``.
+
+    Returns
+    -------
+    Objective
+        With metrics ``localisation`` and ``classification``.
+    """
+    return Objective(model, batches, loss=detector_loss, metrics=PARTS, **options)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the commands.
+
+    Parameters
+    ----------
+    arguments
+        As on the command line.
+    """
+    asked = _parser().parse_args(arguments)
+    torch.set_num_threads(asked.threads)
+    make, size = NETS[asked.net]
+    model = make(seed=asked.seed)
+    if asked.command == "train":
+        scenes = pedestrians(asked.images, seed=asked.seed, size=size)
+        if asked.penn_fudan:
+            from lossviz.penn_fudan import penn_fudan
+
+            real = penn_fudan(asked.penn_fudan)[:-34]  # the last fifth is held out
+            scenes.images += real.images
+            scenes.targets += real.targets
+            scenes.name += " and Penn-Fudan"
+        chosen = {name: getattr(asked, name) for name in ("steps", "batch_size", "lr", "warmup")}
+        losses = fit_detector(model, scenes, seed=asked.seed, path=asked.out, every=5, **chosen)
+        print(f"loss of the first step {losses[0]:.3f}, median of the last ten ", end="")
+        print(f"{np.median(losses[-10:]):.3f}")
+        return
+    if asked.weights:
+        _load(model, Checkpoint(asked.weights).read()[0])
+    scenes = pedestrians(asked.images, seed=1000 + asked.seed, size=size)
+    objective = detector_objective(model, scenes.batches(1))
+    directions = [random_direction(model, seed=k) for k in (1, 2)][: asked.axes]
+    draw = plane if asked.axes == 2 else line
+    drawn = draw(objective, *directions, span=asked.span, points=asked.points, path=asked.out)
+    print(f"loss at the centre {drawn.meta['center']['loss']:.4f}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lossviz.detect", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("train", "surface"):
+        each = commands.add_parser(command)
+        each.add_argument("--net", choices=NETS, default="tiny")
+        each.add_argument("--seed", type=int, default=0)
+        each.add_argument("--threads", type=int, default=1)
+        each.add_argument("--images", type=int, default=512 if command == "train" else 4)
+        each.add_argument("--out", type=Path, required=True)
+        numbers = {"steps": 300, "batch_size": 16, "lr": 0.002, "warmup": 20}
+        if command == "surface":
+            each.add_argument("--weights", type=Path)
+            numbers = {"points": 9, "span": 1.0, "axes": 2}
+        else:
+            each.add_argument("--penn-fudan", type=Path)
+        for name, value in numbers.items():
+            each.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
