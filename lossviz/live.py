@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from lossviz.surface import Surface
 from lossviz.training import fit
 from lossviz.trajectory import Recorder, Trajectory
 
-__all__ = ["LiveNet", "coordinates", "directions_for", "train_live", "visit"]
+__all__ = ["LiveNet", "coordinates", "directions_for", "loss_curve", "train_live", "visit"]
 
 VISIT_STEPS, VISIT_LR, VISIT_BATCH = 24, 0.05, 64
 
@@ -45,6 +45,7 @@ def train_live(
     *,
     epochs: int,
     say: Say,
+    draw: Callable[[Sequence[float]], None] = lambda losses: None,
     with_path: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps after which ``nets[key]`` is there, an epoch each.
@@ -61,6 +62,8 @@ def train_live(
         Passes over them.
     say
         Told what happens, and which share of it is done.
+    draw
+        Told the train loss of each epoch so far.
     with_path
         Whether the path of the training is needed, so that a shipped net will not do.
 
@@ -90,11 +93,40 @@ def train_live(
         recorder.record(number + 1)
         losses.append(run.history[-1]["train_loss"])
         told = " → ".join(f"{loss:.3g}" for loss in losses)
+        draw(losses)
         say(f"training {name}: train loss {told}", (number + 1) / epochs)
 
     for number in range(epochs):
         yield lambda number=number: epoch(number)
     nets[key] = LiveNet(net, recorder.trajectory())
+
+
+def loss_curve(losses: Sequence[float]) -> str:
+    """Return a small drawing of the loss over the epochs, as SVG with its words.
+
+    Parameters
+    ----------
+    losses
+        One an epoch, oldest first.
+
+    Returns
+    -------
+    str
+        For an HTML widget; losses that are not finite are left out.
+    """
+    sound = [(k, loss) for k, loss in enumerate(losses) if math.isfinite(loss)]
+    if not sound:
+        return ""
+    high, last = max(loss for _, loss in sound) or 1.0, max(1, len(losses) - 1)
+    at = [(5 + 115 * k / last, 27 - 23 * loss / high) for k, loss in sound]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in at)
+    told = "train loss of each epoch: " + ", ".join(f"{loss:.3g}" for loss in losses)
+    return (
+        f'<svg width="125" height="30" role="img" aria-label="{told}" fill="#0072B2">'
+        f'<title>{told}</title><path d="M1 2V28H124" fill="none" stroke="#888"/>'
+        f'<polyline points="{line}" fill="none" stroke="#0072B2" stroke-width="2"/>{dots}</svg>'
+    )
 
 
 def _shipped(depth: int, width: int, skip: bool, train: Split) -> nn.Module | None:

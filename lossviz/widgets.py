@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import ipywidgets
@@ -19,10 +19,11 @@ from lossviz import models
 from lossviz.axes import grid_axes, nested_strides
 from lossviz.controls import KINDS, NORMALIZATIONS, View, make_controls
 from lossviz.grid import Grid
-from lossviz.live import LiveNet, directions_for, train_live, visit
+from lossviz.live import LiveNet, directions_for, loss_curve, train_live, visit
 from lossviz.objective import Objective
 from lossviz.points import Points
-from lossviz.split import Dataset
+from lossviz.split import Dataset, Split
+from lossviz.storage import fingerprint
 from lossviz.surface import Surface
 from lossviz.view import SurfaceView, frame_of, still
 from lossviz.worker import Worker
@@ -31,6 +32,8 @@ __all__ = ["Explorer", "explore"]
 
 FEW = 64  # samples of the first picture
 LIVE = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # a person sits before it
+
+NETS: dict[str, dict[tuple, LiveNet]] = {}  # of this session, by samples and epochs
 
 Step = Callable[[], None]
 
@@ -107,18 +110,19 @@ class Explorer(ipywidgets.VBox):
         self.data, self.points, self.epochs = data, points, epochs
         self.samples = min(samples, len(data.train))
         self.surfaces: dict[str, Surface] = {}
-        self.nets: dict[tuple, LiveNet] = {}
+        self.nets = _kept(data.train, epochs)
         self._controls = make_controls(view)
         self._canvas = SurfaceView()
         self._bar = ipywidgets.FloatProgress(max=1.0, layout={"width": "200px"})
         self._status = ipywidgets.HTML("")
+        self._curve = ipywidgets.HTML("", layout={"width": "130px", "height": "32px"})
         stop = ipywidgets.Button(description="stop", tooltip="stop what is being computed")
         self._worker = Worker(failed=self._say_error)
         stop.on_click(lambda _: self._stop())
         for control in self._controls.values():
             control.observe(lambda _: self._submit(), names="value")
         self._canvas.observe(self._clicked, names="clicked")
-        row = ipywidgets.HBox([stop, self._bar, self._status])
+        row = ipywidgets.HBox([stop, self._bar, self._curve, self._status])
         controls = ipywidgets.HBox(list(self._controls.values()), layout={"flex_flow": "row wrap"})
         super().__init__([controls, self._canvas, row])
         self._submit()
@@ -193,9 +197,13 @@ class Explorer(ipywidgets.VBox):
     def _say(self, text: str, share: float) -> None:
         self._status.value, self._bar.value = html.escape(text), share
 
+    def _draw_curve(self, losses: Sequence[float]) -> None:
+        self._curve.value = loss_curve(losses)
+
     def _job(self, view: View) -> Iterator[Step]:
         """Yield the steps from the controls to the final picture."""
         views = [view, replace(view, skip=not view.skip)] if view.compare else [view]
+        yield lambda: self._draw_curve(())
         for each in views:
             yield from self._prepared(each)
         for samples in sorted({min(FEW, self.samples), self.samples}):
@@ -216,7 +224,8 @@ class Explorer(ipywidgets.VBox):
             key = (view.depth, view.width, view.skip, start)
             path = view.direction == "path"
             if key not in self.nets or (path and self.nets[key].trajectory is None):
-                options = {"epochs": self.epochs, "say": self._say, "with_path": path}
+                told = {"say": self._say, "draw": self._draw_curve}
+                options = {"epochs": self.epochs, "with_path": path, **told}
                 yield from train_live(self.nets, key, self.data.train, **options)
 
     def _grid(self, view: View, samples: int) -> Grid:
@@ -268,6 +277,11 @@ class Explorer(ipywidgets.VBox):
             bundle["image/png"] = base64.b64encode(still(self.surfaces)).decode()
             metadata["image/png"] = {"alt": frame_of(self.surfaces)["text"]}
         return bundle, metadata
+
+
+def _kept(train: Split, epochs: int) -> dict[tuple, LiveNet]:
+    """Return the nets that were trained on these samples before, also by an earlier widget."""
+    return NETS.setdefault(fingerprint(train.inputs, train.targets, epochs), {})
 
 
 def _grid(loss: Objective, directions: tuple, span: float, points: int) -> Grid:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lossviz.live import loss_curve
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
 from lossviz.planes import plane
@@ -59,6 +60,27 @@ def test_a_depth_is_trained_once_and_kept(explorer):
     explorer.set(skip=False)
     assert explorer.wait(120)
     assert explorer.nets[(8, 2, False, 0)] is kept
+
+
+def test_a_cell_that_runs_again_finds_the_nets_that_were_trained_before(explorer):
+    again = explore(Blobs, depth=8, width=2, points=9, samples=80, epochs=1)
+    assert again.wait(120)
+    assert again.nets[(8, 2, True, 0)] is explorer.nets[(8, 2, True, 0)]
+    np.testing.assert_array_equal(again.surface.values["loss"], explorer.surface.values["loss"])
+    again.close()
+
+
+def test_the_loss_of_each_epoch_of_live_training_is_drawn_and_told():
+    made = explore(Blobs, depth=8, width=2, points=9, samples=80, epochs=2, skip=False)
+    assert made.wait(120)
+    assert made._curve.value.count("<circle") == 2
+    assert "train loss of each epoch: " in made._curve.value
+    made.close()
+
+
+def test_a_curve_leaves_out_what_is_not_finite():
+    assert loss_curve([1.0, float("inf"), 0.5]).count("<circle") == 2
+    assert loss_curve([float("nan")]) == ""
 
 
 def test_a_right_angle_turns_the_plane_by_one_axis(explorer):
