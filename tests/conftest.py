@@ -1,6 +1,7 @@
 import matplotlib
 import pytest
 import torch
+from jupyter_lab import browser, lab  # noqa: F401 (fixtures of the tests in a browser)
 from matplotlib import pyplot as plt
 
 matplotlib.use("Agg")

@@ -21,8 +21,8 @@ import torch
 
 import lossviz as lv
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "browser"))
-from jupyter_lab import FLAGS, Lab
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from jupyter_lab import FLAGS, Lab, run_all
 
 CELL = """
 import lossviz as lv
@@ -78,9 +78,7 @@ def opened(browser, lab, depth):
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
     page.set_default_timeout(300_000)
     page.goto(f"{lab.address}/lab/tree/w.ipynb?token={lab.token}&reset")
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-    page.click("div.lm-MenuBar-itemLabel:text-is('Run')")
-    page.click("li[data-command='runmenu:run-all'] >> visible=true")
+    run_all(page, 120_000)
     page.wait_for_selector(".jp-OutputArea canvas")
     page.wait_for_function(FINAL)
     page.evaluate(WATCH)

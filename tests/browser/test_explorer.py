@@ -2,18 +2,24 @@
 
 import nbformat
 import pytest
+from jupyter_lab import run_all
 
 CELL = """
 import torch
 torch.set_num_threads(1)
 import lossviz as lv
 class Small:
-    train = lv.data.digits().train[:256]
-explorer = lv.explore(Small, depth=8, width=2, points=17, samples=128, epochs=1)
+    samples = lv.data.digits().train[:256]
+    @property
+    def train(self):
+        if "explorer" in globals() and explorer.view.batch_norm == "recalibrated":
+            raise ValueError("no <samples> today: take another batch norm.")
+        return self.samples
+explorer = lv.explore(Small(), depth=8, width=2, points=17, samples=128, epochs=1)
 explorer
 """
 FINAL = "17 × 17 points, 128 samples, final"
-WAIT = 60_000
+WAIT = 120_000
 pytestmark = pytest.mark.browser
 
 
@@ -25,11 +31,7 @@ class Page:
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", lambda request: self._note(request.url, lab))
         page.goto(f"{lab.address}/lab/tree/explorer.ipynb?token={lab.token}&reset")
-        page.wait_for_selector(".jp-NotebookPanel .jp-Notebook", timeout=WAIT)
-        idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
-        page.wait_for_selector(idle, timeout=WAIT)
-        page.click("div.lm-MenuBar-itemLabel:text-is('Run')")
-        page.click("li[data-command='runmenu:run-all'] >> visible=true")
+        run_all(page, WAIT)
         page.wait_for_selector(".jp-OutputArea canvas", timeout=WAIT)
         self.canvas = page.locator(".jp-OutputArea canvas")
         self.final()
@@ -154,6 +156,31 @@ def test_each_list_and_box_draws_another_picture(shown):
         ).click()
         shown.drawn_after(serial)
     assert "without shortcuts" in shown.canvas.get_attribute("aria-label")
+
+
+def test_an_error_in_the_background_is_one_sentence_and_the_next_choice_goes_on(shown):
+    lists = shown.page.locator(".jp-OutputArea .widget-dropdown", has_text="batch norm")
+    lists.locator("select").select_option("recalibrated")
+    shown.status("no <samples> today: take another batch norm.")
+    serial = shown.serial()
+    lists.locator("select").select_option("stored")
+    shown.drawn_after(serial)
+
+
+def test_every_control_is_reached_by_the_tab_key_and_says_what_it_does(shown):
+    controls = shown.page.locator(
+        ".jp-OutputArea .widget-hslider, .jp-OutputArea .widget-dropdown,"
+        " .jp-OutputArea .widget-checkbox"
+    )
+    told = controls.evaluate_all(
+        "all => all.map(e => [e, ...e.querySelectorAll('[title]')].map(f => f.title).join(''))"
+    )
+    assert len(told) == 10 and all(told)
+    stops = shown.page.locator(
+        ".jp-OutputArea .noUi-handle[tabindex='0'], .jp-OutputArea select,"
+        " .jp-OutputArea input[type='checkbox'], .jp-OutputArea canvas[tabindex='0']"
+    )
+    assert stops.count() == 11
 
 
 def test_stop_says_how_to_go_on_and_a_deeper_net_is_trained_by_keys(shown):

@@ -1,14 +1,19 @@
 """A JupyterLab of its own, for tests and benchmarks that need a real page."""
 
+import contextlib
 import json
 import os
+import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+
+import pytest
 
 FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -77,3 +82,41 @@ class Lab:
         self.process.terminate()
         self.process.wait(20)
         self.log.close()
+
+
+def run_all(page, timeout):
+    """Run all cells of the notebook that is open; once more if JupyterLab let the click pass."""
+    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt", timeout=timeout)
+    idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
+    page.wait_for_selector(idle, timeout=timeout)
+    begun = page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]"))
+    for _ in range(5):
+        page.click("div.lm-MenuBar-itemLabel:text-is('Run')")
+        page.click("li[data-command='runmenu:run-all'] >> visible=true")
+        with contextlib.suppress(Exception):
+            begun.first.wait_for(timeout=timeout / 20)
+            return
+    raise RuntimeError("JupyterLab did not begin to run the notebook: see its log.")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("there is no Chromium on this machine: install it (apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def lab(browser, tmp_path_factory):
+    made = Lab(tmp_path_factory.mktemp("lab"))
+    try:
+        made.wait()
+        yield made
+        made.close()
+    finally:
+        made.process.kill()
