@@ -26,6 +26,7 @@ TINY = {
     "04_filter_normalization": BATCHES,
     "05_skip_connections": {"depths": [8], "width": 2, "epochs": 1, "points": 3, "samples": 16},
     "07_adaptive_batches": {"hidden": 2, "samples": 64, "epochs": 1, "batch_sizes": [2, 8]},
+    "08_detector": {"width": 2, "steps": 20, "scenes": 8, "samples": 4, "points": 3},
     "09_paper_scale": {"depth": 8, "width": 1, "epochs": 1, "samples": 8, "points": 9},
 }
 
