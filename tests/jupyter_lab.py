@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 
+import nbformat
 import pytest
 
 FLAGS = [
@@ -75,6 +76,16 @@ class Lab:
                     raise
                 time.sleep(0.2)
 
+    def add(self, name, source):
+        """Write a notebook of one cell, and start its kernel."""
+        # without the name of a kernel in it, JupyterLab now and then asks for one in a dialog
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cells = [nbformat.v4.new_code_cell(source.strip())]
+        made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(made, self.notebooks / name)
+        told = {"path": name, "name": name, "type": "notebook", "kernel": {"name": "python3"}}
+        self.ask("api/sessions", told)
+
     def close(self):
         """End the kernels and the server."""
         for session in self.ask("api/sessions"):
@@ -91,6 +102,9 @@ def run_all(page, timeout):
     page.wait_for_selector(idle, timeout=timeout)
     begun = page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]"))
     for _ in range(5):
+        dialog = page.locator("dialog.jp-Dialog")
+        if dialog.count():
+            raise RuntimeError(f"JupyterLab asks: {dialog.first.inner_text()!r}.")
         page.click("div.lm-MenuBar-itemLabel:text-is('Run')")
         page.click("li[data-command='runmenu:run-all'] >> visible=true")
         with contextlib.suppress(Exception):

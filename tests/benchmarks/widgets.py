@@ -2,9 +2,9 @@
 
     python tests/benchmarks/widgets.py              # depths 20 and 56, about 2 minutes
 
-Each row is 24 presses of one key, while the picture of the last is being refined; the time runs from
-the key event in the page to the drawn canvas. Then the time to the final picture, beside a loop
-over the same points and loss-landscapes (where it is installed), in the same process.
+Each row is 24 presses of one key, while the picture of the last is being refined; the time runs
+from the key event in the page to the drawn canvas. Then the time to the final picture, beside a
+loop over the same points and loss-landscapes (where it is installed), in the same process.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import torch
 
@@ -71,10 +70,7 @@ def in_the_browser(depth: int, presses: int) -> None:
 
 
 def opened(browser, lab, depth):
-    cell = nbformat.v4.new_code_cell(CELL.format(depth=depth).strip())
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), lab.notebooks / "w.ipynb")
-    told = {"path": "w.ipynb", "name": "w.ipynb", "type": "notebook"}
-    lab.ask("api/sessions", {**told, "kernel": {"name": "python3"}})
+    lab.add("w.ipynb", CELL.format(depth=depth))
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
     page.set_default_timeout(300_000)
     page.goto(f"{lab.address}/lab/tree/w.ipynb?token={lab.token}&reset")
