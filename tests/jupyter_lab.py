@@ -100,11 +100,12 @@ def run_all(page, timeout):
     page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt", timeout=timeout)
     idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
     page.wait_for_selector(idle, timeout=timeout)
+    page.wait_for_selector(".jp-Toolbar-kernelName:has-text('Python 3')", timeout=timeout)
     begun = page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]"))
     for _ in range(5):
-        dialog = page.locator("dialog.jp-Dialog")
-        if dialog.count():
-            raise RuntimeError(f"JupyterLab asks: {dialog.first.inner_text()!r}.")
+        accept = page.locator("dialog.jp-Dialog:has-text('Select Kernel') .jp-mod-accept")
+        if accept.count():  # the click came before the page had found its kernel
+            accept.first.click()
         page.click("div.lm-MenuBar-itemLabel:text-is('Run')")
         page.click("li[data-command='runmenu:run-all'] >> visible=true")
         with contextlib.suppress(Exception):
