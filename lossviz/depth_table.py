@@ -204,7 +204,7 @@ def spread_table(rows: Sequence[Mapping], quantities: Sequence[str], *, by: Sequ
     >>> rows = [{"depth": 56, "skip": True, "loss": x} for x in (1.0, 2.0, 4.0)]
     >>> spread_table(rows, ["loss"], by=["depth", "skip"])
                      loss
-    56, skip; n = 3  2.0 (1.0 … 4.0)
+    56, skip; n = 3  2 (1 … 4)
     """
     groups: dict[str, list[Mapping]] = {}
     for row in rows:

@@ -1,3 +1,5 @@
+import signal
+
 import matplotlib
 import pytest
 import torch
@@ -5,6 +7,14 @@ from jupyter_lab import browser, lab  # noqa: F401 (fixtures of the tests in a b
 from matplotlib import pyplot as plt
 
 matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard():
+    """A shell that runs the tests in the background has them ignore Ctrl-C, which some send."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
