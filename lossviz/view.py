@@ -137,7 +137,8 @@ def _told(surfaces: Mapping[str, Surface]) -> str:
         size = " × ".join(map(str, surface.shape))
         ends = ", ".join(number(axis[k]) for axis in surface.axes for k in (0, -1))
         told = f"{title}: loss from {number(sound.min())} to {number(sound.max())}"
-        parts.append(f"{told} on {size} points, α and β from {ends}")
+        ways = " and ".join(direction.label for direction in surface.directions)
+        parts.append(f"{told} on {size} points, α and β from {ends}" + (ways and f", along {ways}"))
     return "; ".join(parts)
 
 

@@ -52,12 +52,14 @@ class Page:
         """Return the number of the picture that is drawn."""
         return int(self.canvas.get_attribute("data-serial") or 0)
 
-    def drawn_after(self, serial):
-        """Wait until a later picture than this is drawn and final."""
+    def drawn_after(self, serial, words="17 × 17 points"):
+        """Wait until a later picture than this is drawn, is said to be this, and is final."""
         self.page.wait_for_function(
-            "([n, text]) => { const c = document.querySelector('.jp-OutputArea canvas');"
-            " return +c.dataset.serial > n && document.body.innerText.includes(text); }",
-            arg=[serial, FINAL],
+            "([n, text, words]) => { const c = document.querySelector('.jp-OutputArea canvas');"
+            " const label = c.getAttribute('aria-label');"
+            " return +c.dataset.serial > n && document.body.innerText.includes(text)"
+            " && label.includes('17 × 17 points') && label.includes(words); }",
+            arg=[serial, FINAL, words],
             timeout=WAIT,
         )
 
@@ -101,14 +103,15 @@ def test_thirty_keys_in_a_row_end_on_the_picture_of_the_last(shown):
     handle.focus()
     for _ in range(30):
         shown.page.keyboard.press("ArrowRight")
-    shown.drawn_after(serial)
-    last = shown.final()
     asked = int(float(handle.get_attribute("aria-valuenow")))
     assert asked >= 30
+    shown.drawn_after(serial, f"random, seed {asked}")
+    last, serial = shown.final(), shown.serial()
     shown.page.keyboard.press("ArrowLeft")
-    shown.drawn_after(shown.serial())
+    shown.drawn_after(serial, f"random, seed {asked - 1}")
+    serial = shown.serial()
     shown.page.keyboard.press("ArrowRight")
-    shown.drawn_after(shown.serial())
+    shown.drawn_after(serial, f"random, seed {asked}")
     assert shown.final() == last
 
 
