@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Iterator
 
 import ipywidgets
@@ -15,11 +13,10 @@ from lossviz.directions import toward
 from lossviz.live import coordinates
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
+from lossviz.panel import Panel
 from lossviz.planes import plane
 from lossviz.split import Split
 from lossviz.surface import Surface
-from lossviz.view import SurfaceView, frame_of, still
-from lossviz.worker import Worker
 
 __all__ = ["Balls", "drop_ball"]
 
@@ -70,26 +67,20 @@ def drop_ball(
     return Balls(loss, shown, lr=lr, in_plane=in_plane)
 
 
-class Balls(ipywidgets.VBox):
+class Balls(Panel):
     """The widget of :func:`drop_ball`; ``.paths`` holds name to ``[steps, 2]``."""
 
     def __init__(self, loss: Objective, surface: Surface, *, lr: float, in_plane: bool):
+        super().__init__("click on the contour")
         self.loss, self.surface, self.lr = loss, surface, lr
         self.paths: dict[str, np.ndarray] = {}
-        self._canvas, self._status = SurfaceView(), ipywidgets.HTML("click on the contour")
         self.in_plane = ipywidgets.Checkbox(
             in_plane, description="in the plane only", indent=False,
             tooltip="move α and β alone, instead of all weights",
         )  # fmt: skip
-        self._worker = Worker(failed=self._say_error)
         self._canvas.observe(self._clicked, names="clicked")
-        super().__init__([self.in_plane, self._canvas, self._status])
-        self._canvas.show({"loss": surface})
-
-    @property
-    def status(self) -> str:
-        """Where the balls are, in words."""
-        return html.unescape(self._status.value)
+        self.children = [self.in_plane, self._canvas, self._status]
+        self._show({"loss": surface})
 
     def drop(self, alpha: float, beta: float) -> None:
         """Let the balls run from a point, as a click does.
@@ -101,32 +92,9 @@ class Balls(ipywidgets.VBox):
         """
         self._worker.submit(self._run((float(alpha), float(beta)), self.in_plane.value))
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Return True once all balls have come to rest.
-
-        Parameters
-        ----------
-        seconds
-            How long to wait at most.
-
-        Returns
-        -------
-        bool
-            False if it takes longer.
-        """
-        return self._worker.wait(seconds)
-
-    def close(self) -> None:
-        """Close the widget and end its thread."""
-        self._worker.close()
-        super().close()
-
     def _clicked(self, change: dict) -> None:
         if change["new"]:
             self.drop(change["new"]["alpha"], change["new"]["beta"])
-
-    def _say_error(self, problem: BaseException) -> None:
-        self._status.value = f"<b>{html.escape(str(problem))}</b>"
 
     def _run(self, at: tuple[float, float], in_plane: bool) -> Iterator:
         balls = {name: _Ball(self.loss, self.surface, at, in_plane) for name in RULES}
@@ -138,18 +106,10 @@ class Balls(ipywidgets.VBox):
 
     def _draw(self, balls: dict[str, _Ball], at: tuple[float, float]) -> None:
         self.paths = {name: np.array(ball.path) for name, ball in balls.items()}
-        self._canvas.show({"loss": self.surface}, paths=[self.paths], points=[at])
+        self._show({"loss": self.surface}, paths=[self.paths], points=[at])
         told = ", ".join(f"{name} {ball.loss:.3g}" for name, ball in balls.items())
         steps = len(next(iter(self.paths.values()))) - 1
-        self._status.value = html.escape(f"loss after {steps} steps: {told}")
-
-    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
-        """Return the widget, and beside it the plane for readers without a kernel."""
-        bundle, shown = super()._repr_mimebundle_(**options), {"loss": self.surface}
-        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        bundle["text/plain"] = f"lossviz: {self.status}"
-        bundle["image/png"] = base64.b64encode(still(shown)).decode()
-        return bundle, {"image/png": {"alt": frame_of(shown)["text"]}}
+        self._tell(f"loss after {steps} steps: {told}")
 
 
 class _Ball:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from lossviz.checkpoint import Checkpoint
 from lossviz.detection import average_precision, classification, detector_loss, localisation
@@ -43,6 +44,7 @@ def fit_detector(
     seed: int = 0,
     path: str | os.PathLike | None = None,
     every: int = 20,
+    progress: bool = False,
 ) -> list[float]:
     """Train ``model`` in place and return the loss of each step; batch norms keep their statistics.
 
@@ -60,6 +62,8 @@ def fit_detector(
         Of the order and the mirroring.
     path
         A checkpoint, written ``every`` so many steps; a run found there goes on.
+    progress
+        Show a bar, with the time that remains.
 
     Returns
     -------
@@ -77,7 +81,8 @@ def fit_detector(
     run = fingerprint([str(each) for each in settings])
     stored = None if path is None else Checkpoint(path)
     history = _resumed(stored, run, model, optimizer)
-    for step in range(len(history), steps):
+    rest = range(len(history), steps)
+    for step in tqdm(rest, "steps", steps, initial=len(history), disable=not progress):
         for group in optimizer.param_groups:
             group["lr"] = lr * _pace(step, steps, warmup)
         batch = _drawn(scenes, batch_size, np.random.default_rng([seed, step]))
@@ -213,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             scenes.targets += real.targets
             scenes.name += " and Penn-Fudan"
         chosen = {name: getattr(asked, name) for name in ("steps", "batch_size", "lr", "warmup")}
-        losses = fit_detector(model, scenes, seed=asked.seed, path=asked.out, every=5, **chosen)
+        chosen |= {"seed": asked.seed, "path": asked.out, "every": 5, "progress": True}
+        losses = fit_detector(model, scenes, **chosen)
         print(f"loss of the first step {losses[0]:.3f}, median of the last ten ", end="")
         print(f"{np.median(losses[-10:]):.3f}")
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import html
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import ipywidgets
@@ -14,13 +14,13 @@ from tqdm.auto import tqdm
 from lossviz.depth_table import stored_plane
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
+from lossviz.panel import Panel, with_still
 from lossviz.planes import plane
 from lossviz.rescaling import rescale
 from lossviz.split import Split
 from lossviz.surface import Surface
 from lossviz.training import fit
-from lossviz.view import SurfaceView, frame_of, still
-from lossviz.worker import Worker
+from lossviz.view import SurfaceView
 
 __all__ = ["Film", "SameFunction", "depth_film", "same_function", "watch_training"]
 
@@ -68,7 +68,7 @@ class Film(ipywidgets.VBox):
         ends = {}
         for words, shown in (self.frames[0], self.frames[-1]):
             ends |= {f"{words}: {title}": surface for title, surface in shown.items()}
-        return _with_still(super()._repr_mimebundle_(**options), ends, "lossviz film")
+        return with_still(super()._repr_mimebundle_(**options), ends, "lossviz film")
 
 
 def watch_training(
@@ -172,85 +172,43 @@ def same_function(
     SameFunction
         An ipywidgets box; a still picture in papermill, nbconvert and viewers.
     """
-    rescale(net, 1.0, layers=layers)  # refuses at once what cannot be rescaled
     return SameFunction(net, train[:samples], layers, points)
 
 
-class SameFunction(ipywidgets.VBox):
+class SameFunction(Panel):
     """The widget of :func:`same_function`; ``.surfaces`` holds the two planes."""
 
     def __init__(self, net: nn.Module, train: Split, layers: Sequence[str] | None, points: int):
-        self.net, self.train, self.layers, self.points = net, train, layers, points
-        self.surfaces: dict[str, Surface] = {}
-        self._canvas, self._status = SurfaceView(), ipywidgets.HTML("")
+        super().__init__()
+        self.net, self.train = rescale(net, 1.0, layers=layers), train  # a copy in eval mode
+        self.layers, self.points = layers, points
         self.slider = ipywidgets.FloatLogSlider(
             1.0, base=2, min=-4, max=4, step=0.5, description="c", tooltip="layers times c",
             layout={"width": "500px"},
         )  # fmt: skip
-        self._worker = Worker(failed=self._say_error)
         self.slider.observe(lambda _: self._submit(), names="value")
-        super().__init__([self.slider, self._canvas, self._status])
+        self.children = [self.slider, self._canvas, self._status]
         self._submit()
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Return True once the picture is there.
-
-        Parameters
-        ----------
-        seconds
-            How long to wait at most.
-
-        Returns
-        -------
-        bool
-            False if it takes longer.
-        """
-        return self._worker.wait(seconds)
-
-    @property
-    def status(self) -> str:
-        """What stayed and what moved, in words."""
-        return html.unescape(self._status.value)
-
-    def close(self) -> None:
-        """Close the widget and end its thread."""
-        self._worker.close()
-        super().close()
 
     def _submit(self) -> None:
         self._worker.submit(self._job(float(self.slider.value)))
 
-    def _say_error(self, problem: BaseException) -> None:
-        self._status.value = f"<b>{html.escape(str(problem))}</b>"
-
     def _job(self, factor: float) -> Iterator:
-        yield lambda: self._compute(factor)
-
-    def _compute(self, factor: float) -> None:
+        """Yield a step for each plane, and one that shows both."""
         other = rescale(self.net, factor, layers=self.layers)
         loss, shown = Objective(other, self.train, batch_norm="batch"), {}
-        size = sum(float(w.detach().double().square().sum()) for w in self.net.parameters()) ** 0.5
         for title, kind in (("raw", None), ("filter-normalized", "filter")):
-            u, v = (random_direction(other, seed=k, normalize=kind) for k in (1, 2))
-            if kind is None:
-                u, v = ((size / 2 / d.norm()) * d for d in (u, v))
-            shown[title] = plane(loss, u, v, points=self.points, progress=False)
+            yield lambda title=title, kind=kind: shown.update({title: self._plane(loss, kind)})
         with torch.no_grad():
-            inputs = self.train.inputs
-            moved = float((other(inputs) - self.net.eval()(inputs)).abs().max())
-        self._canvas.show(shown)
-        self.surfaces = shown
+            moved = float((other(self.train.inputs) - self.net(self.train.inputs)).abs().max())
+        yield lambda: self._show(shown)
         told = f"c = {factor:.3g}: loss {loss():.6f}, largest change of a score {moved:.0e}"
-        self._status.value = html.escape(told)
+        yield lambda: self._tell(told)
 
-    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
-        """Return the widget, and beside it the picture for readers without a kernel."""
-        self.wait()
-        return _with_still(super()._repr_mimebundle_(**options), self.surfaces, self.status)
-
-
-def _with_still(bundle: object, surfaces: Mapping[str, Surface], words: str) -> tuple[dict, dict]:
-    shown = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-    shown["text/plain"] = words
-    shown["image/png"] = base64.b64encode(still(surfaces)).decode()
-    return shown, {"image/png": {"alt": frame_of(surfaces)["text"]}}
+    def _plane(self, loss: Objective, kind: str | None) -> Surface:
+        u, v = (random_direction(loss.model, seed=k, normalize=kind) for k in (1, 2))
+        if kind is None:  # half the norm of the weights before they were rescaled
+            squares = (w.detach().double().square().sum() for w in self.net.parameters())
+            half = math.sqrt(float(sum(squares))) / 2
+            u, v = ((half / d.norm()) * d for d in (u, v))
+        return plane(loss, u, v, points=self.points, progress=False)

@@ -24,7 +24,7 @@ from lossviz.trajectory import Recorder, Trajectory
 
 __all__ = ["LiveNet", "coordinates", "directions_for", "loss_curve", "train_live", "visit"]
 
-VISIT_STEPS, VISIT_LR, VISIT_BATCH = 24, 0.05, 64
+VISIT_STEPS, VISIT_LR = 24, 0.05
 
 Step = Callable[[], None]
 Say = Callable[[str, float], None]

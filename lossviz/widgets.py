@@ -6,9 +6,6 @@ only. Where no widget can live, the same call shows the finished picture.
 
 from __future__ import annotations
 
-import base64
-import html
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -21,18 +18,15 @@ from lossviz.controls import KINDS, NORMALIZATIONS, View, make_controls
 from lossviz.grid import Grid
 from lossviz.live import LiveNet, directions_for, loss_curve, train_live, visit
 from lossviz.objective import Objective
+from lossviz.panel import Panel
 from lossviz.points import Points
 from lossviz.split import Dataset, Split
 from lossviz.storage import fingerprint
 from lossviz.surface import Surface
-from lossviz.view import SurfaceView, frame_of, still
-from lossviz.worker import Worker
 
 __all__ = ["Explorer", "explore"]
 
 FEW = 64  # samples of the first picture
-LIVE = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # a person sits before it
-
 NETS: dict[str, dict[tuple, LiveNet]] = {}  # of this session, by samples and epochs
 
 Step = Callable[[], None]
@@ -103,28 +97,25 @@ def explore(
     return Explorer(data, view, points=points, samples=samples, epochs=epochs)
 
 
-class Explorer(ipywidgets.VBox):
+class Explorer(Panel):
     """The widget of :func:`explore`; ``explorer.surfaces`` holds what is shown, by title."""
 
     def __init__(self, data: Dataset, view: View, *, points: int, samples: int, epochs: int):
+        super().__init__()
         self.data, self.points, self.epochs = data, points, epochs
         self.samples = min(samples, len(data.train))
-        self.surfaces: dict[str, Surface] = {}
         self.nets = _kept(data.train, epochs)
         self._controls = make_controls(view)
-        self._canvas = SurfaceView()
         self._bar = ipywidgets.FloatProgress(max=1.0, layout={"width": "200px"})
-        self._status = ipywidgets.HTML("")
         self._curve = ipywidgets.HTML("", layout={"width": "130px", "height": "32px"})
         stop = ipywidgets.Button(description="stop", tooltip="stop what is being computed")
-        self._worker = Worker(failed=self._say_error)
         stop.on_click(lambda _: self._stop())
         for control in self._controls.values():
             control.observe(lambda _: self._submit(), names="value")
         self._canvas.observe(self._clicked, names="clicked")
         row = ipywidgets.HBox([stop, self._bar, self._curve, self._status])
         controls = ipywidgets.HBox(list(self._controls.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([controls, self._canvas, row])
+        self.children = [controls, self._canvas, row]
         self._submit()
 
     @property
@@ -137,11 +128,6 @@ class Explorer(ipywidgets.VBox):
         """What the controls ask for now."""
         at = {name: control.value for name, control in self._controls.items()}
         return View(**{**at, "normalize": NORMALIZATIONS[at["normalize"]]})
-
-    @property
-    def status(self) -> str:
-        """What the picture is at this moment, in words."""
-        return html.unescape(self._status.value)
 
     def set(self, **settings: object) -> None:
         """Move controls from code: ``explorer.set(depth=56, skip=False)``.
@@ -163,26 +149,6 @@ class Explorer(ipywidgets.VBox):
                 raise ValueError(f"there is no control {name!r}: take one of {known}.")
             self._controls[name].value = value
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Return True once the final picture is there.
-
-        Parameters
-        ----------
-        seconds
-            How long to wait at most.
-
-        Returns
-        -------
-        bool
-            False if it takes longer.
-        """
-        return self._worker.wait(seconds)
-
-    def close(self) -> None:
-        """Close the widget and end its thread."""
-        self._worker.close()
-        super().close()
-
     def _submit(self) -> None:
         self._worker.submit(self._job(self.view))
 
@@ -191,11 +157,9 @@ class Explorer(ipywidgets.VBox):
         told = "stopped: move a control to go on"
         self._worker.submit(iter([lambda: self._say(told, 0.0)]))
 
-    def _say_error(self, problem: BaseException) -> None:
-        self._status.value = f"<b>{html.escape(str(problem) or type(problem).__name__)}</b>"
-
     def _say(self, text: str, share: float) -> None:
-        self._status.value, self._bar.value = html.escape(text), share
+        self._tell(text)
+        self._bar.value = share
 
     def _draw_curve(self, losses: Sequence[float]) -> None:
         self._curve.value = loss_curve(losses)
@@ -215,7 +179,7 @@ class Explorer(ipywidgets.VBox):
                 for each in views:
                     yield from _level(grids, each.name, stride)
                 last = samples == self.samples and stride == 1
-                yield lambda g=grids, s=stride, n=samples, end=last: self._show(g, s, n, end)
+                yield lambda g=grids, s=stride, n=samples, end=last: self._refined(g, s, n, end)
 
     def _prepared(self, view: View) -> Iterator[Step]:
         """Yield the steps after which all nets that a view needs are there."""
@@ -234,10 +198,9 @@ class Explorer(ipywidgets.VBox):
         other = self.nets.get((view.depth, view.width, view.skip, 1))
         return _grid(loss, directions_for(view, live, other, loss), view.span, self.points)
 
-    def _show(self, grids: dict[str, Grid], stride: int, samples: int, final: bool) -> None:
+    def _refined(self, grids: dict[str, Grid], stride: int, samples: int, final: bool) -> None:
         shown = {name: _every(grid.surface(), stride) for name, grid in grids.items()}
-        self._canvas.show(shown)
-        self.surfaces = shown
+        self._show(shown)
         first, grid = next(iter(shown.values())), next(iter(grids.values()))
         size = " × ".join(map(str, first.shape))
         state = "final" if final else "refining …"
@@ -265,18 +228,6 @@ class Explorer(ipywidgets.VBox):
         train = self.data.train[: self.samples]
         at, told = (alpha, beta), (self._say, draw)
         yield from visit(live.net, train, surface, at, view.batch_norm, *told)
-
-    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
-        """Return the widget, and beside it the picture for readers without a kernel."""
-        if not any(name in os.environ for name in LIVE):
-            self.wait()
-        bundle, metadata = super()._repr_mimebundle_(**options), {}
-        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        bundle["text/plain"] = f"lossviz explorer: {self.status}"
-        if self.surfaces:
-            bundle["image/png"] = base64.b64encode(still(self.surfaces)).decode()
-            metadata["image/png"] = {"alt": frame_of(self.surfaces)["text"]}
-        return bundle, metadata
 
 
 def _kept(train: Split, epochs: int) -> dict[tuple, LiveNet]:

@@ -57,6 +57,16 @@ def test_a_rescaled_net_is_the_same_function_and_only_its_raw_picture_moves(digi
     shown.close()
 
 
+def test_the_net_that_is_rescaled_is_left_as_it_is(digits):
+    net = lv.models.resnet(8, width=2, seed=0).train()
+    before = {k: t.clone() for k, t in net.state_dict().items()}
+    shown = lv.same_function(net, digits, points=3, samples=64)
+    assert shown.wait(60)
+    shown.close()
+    assert all(module.training for module in net.modules())
+    assert all(t.equal(before[k]) for k, t in net.state_dict().items())
+
+
 def test_a_net_without_a_layer_to_rescale_and_a_film_of_nothing_are_refused(digits):
     with pytest.raises(ValueError, match="no layer of this net has a batch norm"):
         lv.same_function(lv.models.mlp((8,)), digits)
