@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-__all__ = ["grid_axes", "nested_levels", "nested_strides"]
+__all__ = ["grid_axes", "nested_levels"]
 
 
 def grid_axes(span: object, points: object, n_axes: int) -> tuple[np.ndarray, ...]:
@@ -83,39 +83,6 @@ def _axis(ends: tuple[float, float], points: object) -> np.ndarray:
     if lo == -hi:
         axis[len(axis) // 2] = 0.0
     return axis
-
-
-def nested_strides(lengths: tuple[int, ...], smallest: int = 5) -> list[int]:
-    """Return the strides of nested grids, coarse to fine, ending with 1.
-
-    Every stride keeps both ends (and the centre of an odd axis). Lengths 2ᵏ + 1 nest best.
-
-    Parameters
-    ----------
-    lengths
-        Points along each axis.
-    smallest
-        The fewest points an axis may have on the coarsest grid.
-
-    Returns
-    -------
-    list of int
-        Powers of two.
-
-    Examples
-    --------
-    >>> nested_strides((33, 33))
-    [8, 4, 2, 1]
-    >>> nested_strides((51,))
-    [1]
-    """
-    strides = [1]
-    while all(
-        (n - 1) % (4 * strides[0]) == 0 and (n - 1) // (2 * strides[0]) + 1 >= smallest
-        for n in lengths
-    ):
-        strides.insert(0, 2 * strides[0])
-    return strides
 
 
 def nested_levels(lengths: tuple[int, ...], smallest: int = 5) -> list[tuple[np.ndarray, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
@@ -36,6 +36,27 @@ class LiveNet:
 
     net: nn.Module
     trajectory: Trajectory | None = None
+    losses: dict[tuple, Objective] = field(default_factory=dict)
+
+    def loss(self, samples: Split, batch_norm: str) -> Objective:
+        """Return the loss around this net, made once: that takes longer than a coarse picture.
+
+        Parameters
+        ----------
+        samples
+            The first ones of those it was trained on.
+        batch_norm
+            As of :class:`lossviz.Objective`.
+
+        Returns
+        -------
+        Objective
+            The same one for the same number of samples.
+        """
+        key = (len(samples), batch_norm)
+        if key not in self.losses:
+            self.losses[key] = Objective(self.net, samples, batch_norm=batch_norm)
+        return self.losses[key]
 
 
 def train_live(
@@ -182,11 +203,9 @@ def directions_for(
 
 
 def visit(
-    net: nn.Module,
-    train: Split,
+    loss: Objective,
     surface: Surface,
     at: tuple[float, float],
-    batch_norm: str,
     say: Say,
     draw: Callable[[np.ndarray], None],
 ) -> Iterator[Step]:
@@ -196,16 +215,12 @@ def visit(
 
     Parameters
     ----------
-    net
-        At the centre of the plane.
-    train
-        Samples of the loss.
+    loss
+        Around the net at the centre of the plane.
     surface
         The plane.
     at
         α and β of the point.
-    batch_norm
-        As of :class:`lossviz.Objective`.
     say, draw
         Told the words, and the path so far, ``[steps, 2]``.
 
@@ -214,7 +229,6 @@ def visit(
     Callable
         A step.
     """
-    loss = Objective(net, train, batch_norm=batch_norm)
     u, v = surface.directions
     weights = {k: w + at[0] * u[k] + at[1] * v[k] for k, w in loss.weights.items()}
     told: list[str] = []

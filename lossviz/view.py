@@ -114,10 +114,20 @@ def _plane(title: str, surface: Surface, paths, point) -> dict[str, object]:
         "shape": list(surface.shape),
         "span": ends,
         "names": [axis_label(surface, 0), axis_label(surface, 1)],
-        "z": np.ascontiguousarray(surface.values["loss"], np.float32).tobytes(),
+        "z": np.ascontiguousarray(_evenly(surface), np.float32).tobytes(),
         "paths": {name: np.asarray(path, float).tolist() for name, path in (paths or {}).items()},
         "at": None if point is None else [float(x) for x in point],
     }
+
+
+def _evenly(surface: Surface) -> np.ndarray:
+    """Return the loss at even steps; between points of a coarse level it is interpolated."""
+    z = surface.values["loss"]
+    for k, axis in enumerate(surface.axes):
+        even = np.linspace(axis[0], axis[-1], len(axis))
+        if not np.allclose(even, axis, rtol=0.0, atol=1e-6 * (axis[-1] - axis[0])):
+            z = np.apply_along_axis(lambda row, a=axis, e=even: np.interp(e, a, row), k, z)
+    return z
 
 
 def _at(marks: Sequence, k: int) -> object:

@@ -13,7 +13,7 @@ import ipywidgets
 import numpy as np
 
 from lossviz import models
-from lossviz.axes import grid_axes, nested_strides
+from lossviz.axes import grid_axes, nested_levels
 from lossviz.controls import KINDS, NORMALIZATIONS, View, make_controls
 from lossviz.grid import Grid
 from lossviz.live import LiveNet, directions_for, loss_curve, train_live, visit
@@ -23,6 +23,7 @@ from lossviz.points import Points
 from lossviz.split import Dataset, Split
 from lossviz.storage import fingerprint
 from lossviz.surface import Surface
+from lossviz.worker import on_one_thread
 
 __all__ = ["Explorer", "explore"]
 
@@ -70,7 +71,7 @@ def explore(
     span
         The plane reaches from −span to span.
     points
-        Points along each axis of the final picture, best 2ᵏ + 1.
+        Points along each axis of the final picture.
     samples
         Training samples in the loss.
     epochs
@@ -172,14 +173,16 @@ class Explorer(Panel):
             yield from self._prepared(each)
         for samples in sorted({min(FEW, self.samples), self.samples}):
             grids: dict[str, Grid] = {}
+            first = samples < self.samples
+            paced = on_one_thread if first else lambda step: step
             for each in views:
-                yield lambda v=each, n=samples, g=grids: g.update({v.name: self._grid(v, n)})
-            strides = nested_strides((self.points, self.points))
-            for stride in strides[:1] if samples < self.samples else strides:
+                yield paced(lambda v=each, n=samples, g=grids: g.update({v.name: self._grid(v, n)}))
+            levels = nested_levels((self.points, self.points))
+            for level in levels[:1] if first else levels:
                 for each in views:
-                    yield from _level(grids, each.name, stride)
-                last = samples == self.samples and stride == 1
-                yield lambda g=grids, s=stride, n=samples, end=last: self._refined(g, s, n, end)
+                    yield from map(paced, _level(grids, each.name, level))
+                last = not first and level is levels[-1]
+                yield lambda g=grids, at=level, n=samples, end=last: self._refined(g, at, n, end)
 
     def _prepared(self, view: View) -> Iterator[Step]:
         """Yield the steps after which all nets that a view needs are there."""
@@ -194,12 +197,12 @@ class Explorer(Panel):
 
     def _grid(self, view: View, samples: int) -> Grid:
         live = self.nets[(view.depth, view.width, view.skip, 0)]
-        loss = Objective(live.net, self.data.train[:samples], batch_norm=view.batch_norm)
+        loss = live.loss(self.data.train[:samples], view.batch_norm)
         other = self.nets.get((view.depth, view.width, view.skip, 1))
         return _grid(loss, directions_for(view, live, other, loss), view.span, self.points)
 
-    def _refined(self, grids: dict[str, Grid], stride: int, samples: int, final: bool) -> None:
-        shown = {name: _every(grid.surface(), stride) for name, grid in grids.items()}
+    def _refined(self, grids: dict[str, Grid], level: tuple, samples: int, final: bool) -> None:
+        shown = {name: _part(grid.surface(), level) for name, grid in grids.items()}
         self._show(shown)
         first, grid = next(iter(shown.values())), next(iter(grids.values()))
         size = " × ".join(map(str, first.shape))
@@ -225,9 +228,8 @@ class Explorer(Panel):
                 self.surfaces, paths=[*none, {"training": path}], points=[*none, (alpha, beta)]
             )
 
-        train = self.data.train[: self.samples]
-        at, told = (alpha, beta), (self._say, draw)
-        yield from visit(live.net, train, surface, at, view.batch_norm, *told)
+        loss = live.loss(self.data.train[: self.samples], view.batch_norm)
+        yield from visit(loss, surface, (alpha, beta), self._say, draw)
 
 
 def _kept(train: Split, epochs: int) -> dict[tuple, LiveNet]:
@@ -241,22 +243,22 @@ def _grid(loss: Objective, directions: tuple, span: float, points: int) -> Grid:
     return Grid(loss, directions, axes, walk.values, names=walk.names, chunk=walk.chunk)
 
 
-def _level(grids: dict[str, Grid], name: str, stride: int) -> Iterator[Step]:
+def _level(grids: dict[str, Grid], name: str, level: tuple) -> Iterator[Step]:
     """Yield the tiles of one nested level that are not there yet."""
     grid = grids[name]
     wanted = np.zeros(grid.done.shape, bool)
-    wanted[::stride, ::stride] = True
+    wanted[np.ix_(*level)] = True
     indices = np.flatnonzero(wanted & ~grid.done)
     for start in range(0, len(indices), grid.chunk):
         yield lambda part=indices[start : start + grid.chunk]: grid.fill(part, progress=False)
 
 
-def _every(surface: Surface, stride: int) -> Surface:
-    at = slice(None, None, stride)
+def _part(surface: Surface, level: tuple) -> Surface:
+    at = np.ix_(*level)
     return Surface(
-        tuple(axis[at] for axis in surface.axes),
-        {name: array[at, at] for name, array in surface.values.items()},
+        tuple(axis[kept] for axis, kept in zip(surface.axes, level, strict=True)),
+        {name: array[at] for name, array in surface.values.items()},
         surface.directions,
         surface.meta,
-        surface.done[at, at],
+        surface.done[at],
     )

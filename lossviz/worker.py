@@ -11,7 +11,32 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "on_one_thread"]
+
+
+def on_one_thread(step: Callable[[], None]) -> Callable[[], None]:
+    """Return a step that runs without torch's further threads: for small work they cost more.
+
+    Parameters
+    ----------
+    step
+        Any.
+
+    Returns
+    -------
+    Callable
+        Does the same; the number of threads is what it was afterwards.
+    """
+
+    def alone() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            step()
+        finally:
+            torch.set_num_threads(before)
+
+    return alone
 
 
 class Worker:

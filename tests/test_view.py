@@ -40,3 +40,13 @@ def test_each_picture_has_a_number_of_its_own():
     for serial in (1, 2):
         view.show({"a": plane(np.ones((3, 3)))})
         assert view.frame["serial"] == serial
+
+
+def test_a_coarse_level_of_uneven_steps_is_drawn_at_even_ones():
+    at = np.array([-1.0, -0.8, 0.0, 0.8, 1.0])
+    surface = Surface((at, at), {"loss": 2 * at[:, None] + at}, (), {}, np.ones((5, 5), bool))
+    (told,) = frame_of({"a": surface})["planes"]
+    even = np.linspace(-1, 1, 5)
+    np.testing.assert_allclose(
+        np.frombuffer(told["z"], np.float32).reshape(5, 5), 2 * even[:, None] + even, atol=1e-6
+    )

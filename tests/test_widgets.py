@@ -109,6 +109,25 @@ def test_a_reader_without_a_kernel_gets_a_picture(explorer):
     assert "ResNet-8" in metadata["image/png"]["alt"]
 
 
+def test_fifty_one_points_come_coarse_first_and_end_complete():
+    made = explore(Blobs, depth=8, width=2, points=11, samples=80, epochs=1)
+    seen = []
+    made._canvas.observe(lambda change: seen.append(change["new"]), names="frame")
+    made.set(seed=3)
+    assert made.wait(120)
+    sizes = [frame["planes"][0]["shape"][0] for frame in seen]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1] == 11
+    assert made.surface.done.all()
+    made.close()
+
+
+def test_the_loss_around_a_net_is_made_once(explorer):
+    kept = explorer.nets[(8, 2, True, 0)].loss(Blobs.train[:80], "stored")
+    explorer.set(seed=7)
+    assert explorer.wait(120)
+    assert explorer.nets[(8, 2, True, 0)].loss(Blobs.train[:80], "stored") is kept
+
+
 def test_closing_the_widget_ends_its_thread():
     made = explore(Blobs, depth=8, width=2, points=9, samples=80, epochs=1)
     made.close()
