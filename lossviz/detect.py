@@ -30,6 +30,7 @@ __all__ = ["detector_objective", "evaluate", "fit_detector"]
 
 NETS = {"ssd300": (ssd300, 300), "ssdlite": (ssdlite, 320), "tiny": (tiny_ssd, 64)}
 LONGEST = 2.0  # gradients are cut to this norm: a detector's first ones are large
+STEPPING = ("steps", "batch_size", "lr", "warmup")
 PARTS = {"localisation": localisation, "classification": classification}
 
 
@@ -42,11 +43,12 @@ def fit_detector(
     lr: float = 0.002,
     warmup: int = 20,
     seed: int = 0,
+    bfloat16: bool = False,
     path: str | os.PathLike | None = None,
     every: int = 20,
     progress: bool = False,
 ) -> list[float]:
-    """Train ``model`` in place and return the loss of each step; batch norms keep their statistics.
+    """Train ``model`` in place and return the loss of each step; batch norms learn, too.
 
     Parameters
     ----------
@@ -60,6 +62,9 @@ def fit_detector(
         The step size of Adam, reached after ``warmup`` steps, then down to zero along a cosine.
     seed
         Of the order and the mirroring.
+    bfloat16
+        Convolve in bfloat16: about twice as fast where the processor has it; weights and their
+        steps stay in float32.
     path
         A checkpoint, written ``every`` so many steps; a run found there goes on.
     progress
@@ -78,6 +83,7 @@ def fit_detector(
     moving = dict(model.named_parameters())
     optimizer = torch.optim.Adam(moving.values(), lr=lr)
     settings = [steps, batch_size, lr, warmup, seed, len(scenes), scenes.name, list(moving)]
+    settings += ["bfloat16"] * bfloat16
     run = fingerprint([str(each) for each in settings])
     stored = None if path is None else Checkpoint(path)
     history = _resumed(stored, run, model, optimizer)
@@ -86,7 +92,7 @@ def fit_detector(
         for group in optimizer.param_groups:
             group["lr"] = lr * _pace(step, steps, warmup)
         batch = _drawn(scenes, batch_size, np.random.default_rng([seed, step]))
-        history.append(_step(model, optimizer, batch))
+        history.append(_step(model, optimizer, batch, bfloat16))
         if stored and ((step + 1) % every == 0 or step + 1 == steps):
             stored.write(*_state(run, model, optimizer, history), b"")
     model.eval()
@@ -111,9 +117,13 @@ def _drawn(scenes: Scenes, size: int, rng: np.random.Generator) -> tuple[list, l
     return images, targets
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple) -> float:
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple, half: bool) -> float:
     model.eval()
-    total, count = detector_loss(model, batch)
+    for layer in model.modules():
+        layer.train(isinstance(layer, nn.BatchNorm2d))
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, torch.bfloat16, enabled=half):
+        total, count = detector_loss(model, batch)
     loss = total / max(1.0, count)
     optimizer.zero_grad()
     loss.backward()
@@ -217,8 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             scenes.images += real.images
             scenes.targets += real.targets
             scenes.name += " and Penn-Fudan"
-        chosen = {name: getattr(asked, name) for name in ("steps", "batch_size", "lr", "warmup")}
-        chosen |= {"seed": asked.seed, "path": asked.out, "every": 5, "progress": True}
+        chosen = {name: getattr(asked, name) for name in STEPPING}
+        chosen |= {"seed": asked.seed, "bfloat16": asked.bfloat16}
+        chosen |= {"path": asked.out, "every": asked.every, "progress": True}
         losses = fit_detector(model, scenes, **chosen)
         print(f"loss of the first step {losses[0]:.3f}, median of the last ten ", end="")
         print(f"{np.median(losses[-10:]):.3f}")
@@ -249,6 +260,8 @@ def _parser() -> argparse.ArgumentParser:
             numbers = {"points": 9, "span": 1.0, "axes": 2}
         else:
             each.add_argument("--penn-fudan", type=Path)
+            each.add_argument("--bfloat16", action="store_true")
+            numbers["every"] = 20
         for name, value in numbers.items():
             each.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser
