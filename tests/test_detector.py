@@ -1,5 +1,10 @@
 """Detectors: the loss as sums and counts, mining, training that goes on, average precision."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +12,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 import lossviz as lv
-from lossviz.detect import detector_objective, evaluate, fit_detector
+from lossviz.checkpoint import Checkpoint
+from lossviz.detect import detector_objective, evaluate, fit_detector, main
 from lossviz.detection import (
     average_precision,
     detector_loss,
@@ -187,6 +193,40 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, scenes, monkeyp
         assert torch.equal(ours, theirs)
     with pytest.raises(ValueError, match="other settings"):
         fit_detector(anew, scenes, path=path, **{**options, "steps": 5})
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_process_killed_between_checkpoints_goes_on_to_the_same_weights(tmp_path):
+    command = ["train", "--net", "tiny", "--images", "8", "--steps", "200", "--batch-size", "2"]
+    command += ["--every", "7", "--out"]
+    straight, path = tmp_path / "straight", tmp_path / "killed"
+    whole = [sys.executable, "-m", "lossviz.detect", *command, path]
+    with subprocess.Popen(whole, stderr=subprocess.PIPE) as process:
+        while os.read(process.stderr.fileno(), 1 << 16):  # the bar, at every tenth of a second
+            if path.exists():
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
+    done = len(Checkpoint(path).read()[1]["history"])
+    assert 0 < done < 200 and done % 7 == 0
+    for out in (straight, path):
+        main([*command, str(out)])
+    (expected, facts, _), (tensors, others, _) = (Checkpoint(p).read() for p in (straight, path))
+    assert tensors.keys() == expected.keys() and facts["history"] == others["history"]
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_a_checkpoint_that_was_cut_off_is_refused_in_a_sentence(tmp_path, scenes, share):
+    options = {"steps": 2, "batch_size": 2, "path": tmp_path / "run"}
+    fit_detector(lv.models.tiny_ssd(64, width=2, seed=0), scenes, **options)
+    whole = options["path"].read_bytes()
+    options["path"].write_bytes(whole[: int(share * len(whole))])
+    anew = lv.models.tiny_ssd(64, width=2, seed=0)
+    with pytest.raises(ValueError, match="damaged: delete it to begin anew, or name another path"):
+        fit_detector(anew, scenes, **options)
+    assert all(
+        map(torch.equal, anew.parameters(), lv.models.tiny_ssd(64, width=2, seed=0).parameters())
+    )
 
 
 # --- average precision
