@@ -72,10 +72,13 @@ def freeze_mining(model: nn.Module, batches: Sequence[tuple]) -> Batches:
     Returns
     -------
     Batches
-        ``(images, targets, mined)``, ``mined`` bool ``[images, anchors]``.
+        ``(images, targets, mined)``, ``mined`` bool ``[images, anchors]``; the name, which goes
+        to captions, says that the set is frozen.
     """
     frozen = Batches()
-    frozen.name = getattr(batches, "name", "scenes")
+    n_images = sum(len(batch[0]) for batch in batches)
+    named = getattr(batches, "name", None) or f"{n_images} images with boxes"  # a list has none
+    frozen.name = f"{named}, mined set frozen"
     with torch.no_grad():
         for images, targets in batches:
             outputs, matched, *_ = _run(model, images, targets)

@@ -46,6 +46,31 @@ class Scenes:
     def __getitem__(self, chosen: slice) -> Scenes:
         return Scenes(self.images[chosen], self.targets[chosen], self.name)
 
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Scenes:
+        """Return the scenes on another device, or in another precision.
+
+        Parameters
+        ----------
+        device
+            Where a detector that is trained or evaluated on them lies; None: where they are.
+        dtype
+            Of images and boxes, for example ``torch.float64``; labels stay integers.
+
+        Returns
+        -------
+        Scenes
+            With the same name.
+        """
+
+        def moved(part: Tensor) -> Tensor:
+            return part.to(device=device, dtype=dtype if part.is_floating_point() else None)
+
+        images = [moved(image) for image in self.images]
+        targets = [{key: moved(part) for key, part in each.items()} for each in self.targets]
+        return Scenes(images, targets, self.name)
+
     def batches(self, size: int = 8) -> Batches:
         """Return the scenes as a list of batches ``(images, targets)``.
 

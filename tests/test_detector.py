@@ -110,6 +110,13 @@ def test_frozen_mining_agrees_at_the_centre_and_is_lower_elsewhere(net, scenes):
     assert here["classification"] < there["classification"]  # the live set is the worst one
 
 
+def test_batches_with_a_frozen_set_say_so_and_keep_the_name_of_their_scenes(net, scenes):
+    named, plain = scenes.batches(4), list(scenes.batches(4))
+    assert freeze_mining(net, named).name == f"{scenes.name}, mined set frozen"
+    assert freeze_mining(net, plain).name == "6 images with boxes, mined set frozen"
+    assert detector_objective(net, freeze_mining(net, named)).data_name.startswith(scenes.name)
+
+
 # --- bad input
 
 
@@ -159,6 +166,14 @@ def test_scenes_are_the_same_however_many_are_drawn():
         left, top, right, bottom = target["boxes"].T
         assert (left >= 0).all() and (right > left).all() and (right <= image.shape[2]).all()
         assert (top >= 0).all() and (bottom > top).all() and (bottom <= image.shape[1]).all()
+
+
+def test_scenes_move_in_another_precision_with_whole_labels_and_their_name(scenes):
+    exact = scenes.to(dtype=torch.float64)
+    assert {image.dtype for image in exact.images} == {torch.float64}
+    assert exact.targets[0]["boxes"].dtype == torch.float64
+    assert exact.targets[0]["labels"].dtype == torch.int64 and exact.name == scenes.name
+    assert all(map(torch.equal, exact.to("cpu", torch.float32).images, scenes.images))
 
 
 def test_a_tiny_ssd_finds_figures_in_unseen_scenes():
