@@ -15,12 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossviz.coco_people import coco_people
 from lossviz.pedestrians import pedestrians
 from lossviz.penn_fudan import penn_fudan
 from lossviz.shipped import data_folder, shipped
 from lossviz.split import Dataset, Split
 
-__all__ = ["Dataset", "Split", "cifar10", "digits", "fashion", "pedestrians", "penn_fudan"]
+__all__ = [
+    "Dataset",
+    "Split",
+    "cifar10",
+    "coco_people",
+    "digits",
+    "fashion",
+    "pedestrians",
+    "penn_fudan",
+]
 
 # What numpy and zipfile raise for bytes that are no npz file, or ask for more memory than there is.
 DAMAGE = (

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-__all__ = ["Batches", "Scenes", "pedestrians"]
+__all__ = ["Batches", "Scenes", "as_image", "pedestrians"]
 
 OVERSAMPLED = 3  # drawn larger, then shrunk: smooth edges
 SEEN = 0.35  # the least share of a figure that has to be visible for it to be an object
@@ -31,7 +31,8 @@ class Scenes:
         Float tensors ``[3, H, W]`` in 0 … 1.
     targets
         For each image ``boxes`` ``[objects, 4]`` (left, top, right, bottom, in pixels) and
-        ``labels`` ``[objects]``, 1 for a person.
+        ``labels`` ``[objects]``, 1 for a person; ``ignored`` ``[regions, 4]`` where there are
+        regions with people that nobody told apart.
     name
         For captions.
     """
@@ -155,8 +156,27 @@ def _scene(rng: np.random.Generator, size: int, people: int) -> tuple[Tensor, di
     boxes = _boxes(np.asarray(owner), whole)
     small = canvas.resize((size, size), Image.Resampling.BOX)
     pixels = np.asarray(small, np.float32) / 255 + rng.normal(0, 0.02, (size, size, 3))
-    image = torch.from_numpy(pixels.clip(0, 1).astype(np.float32)).permute(2, 0, 1).contiguous()
-    return image, {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64)}
+    return as_image(pixels.clip(0, 1)), {
+        "boxes": boxes,
+        "labels": torch.ones(len(boxes), dtype=torch.int64),
+    }
+
+
+def as_image(pixels: np.ndarray) -> Tensor:
+    """Return an image as a detector takes it.
+
+    Parameters
+    ----------
+    pixels
+        ``[H, W, 3]``, in 0 … 1 or as bytes.
+
+    Returns
+    -------
+    Tensor
+        Float ``[3, H, W]`` in 0 … 1.
+    """
+    white = 255 if pixels.dtype == np.uint8 else 1
+    return torch.from_numpy(pixels.astype(np.float32) / white).permute(2, 0, 1).contiguous()
 
 
 def _boxes(owner: np.ndarray, whole: dict[int, int]) -> Tensor:

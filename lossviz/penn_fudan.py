@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lossviz.pedestrians import Scenes
+from lossviz.pedestrians import Scenes, as_image
 
 __all__ = ["penn_fudan"]
 
@@ -76,11 +76,9 @@ def _read(file: Path, masks: Path) -> tuple[Tensor, dict[str, Tensor]]:
             f"the mask {str(mask)!r} of {file.name!r} is missing: put it there, or remove the "
             f"image."
         )
-    pixels = np.asarray(Image.open(file).convert("RGB"), np.float32) / 255
     boxes = boxes_of(np.asarray(Image.open(mask)))
     labels = torch.ones(len(boxes), dtype=torch.int64)
-    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-    return image, {"boxes": boxes, "labels": labels}
+    return as_image(np.asarray(Image.open(file).convert("RGB"))), {"boxes": boxes, "labels": labels}
 
 
 def boxes_of(mask: np.ndarray) -> Tensor:
