@@ -78,6 +78,8 @@ class Balls(Panel):
             in_plane, description="in the plane only", indent=False,
             tooltip="move α and β alone, instead of all weights",
         )  # fmt: skip
+        asked = (dict(loss.weights), surface.values["loss"], lr, in_plane)
+        self._remember({"in_plane": self.in_plane}, *asked)
         self._canvas.observe(self._clicked, names="clicked")
         self.children = [self.in_plane, self._canvas, self._status]
         self._show({"loss": surface})

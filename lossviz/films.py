@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,26 +13,27 @@ from tqdm.auto import tqdm
 from lossviz.depth_table import stored_plane
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
-from lossviz.panel import Panel, with_still
+from lossviz.panel import Panel, Picture
 from lossviz.planes import plane
 from lossviz.rescaling import rescale
 from lossviz.split import Split
 from lossviz.surface import Surface
 from lossviz.training import fit
-from lossviz.view import SurfaceView
 
 __all__ = ["Film", "SameFunction", "depth_film", "same_function", "watch_training"]
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 
 
-class Film(ipywidgets.VBox):
+class Film(Picture):
     """Planes to scrub through, all on the same levels.
 
     Parameters
     ----------
     frames
         For each moment its words, and title to plane.
+    *call
+        What was called for: the moment shown stays where the same call runs again.
 
     Raises
     ------
@@ -41,34 +41,36 @@ class Film(ipywidgets.VBox):
         If there is no frame.
     """
 
-    def __init__(self, frames: Sequence[tuple[str, Mapping[str, Surface]]]):
+    def __init__(self, frames: Sequence[tuple[str, Mapping[str, Surface]]], *call: object):
         if not frames:
             raise ValueError("a film needs at least one frame; got none: give planes.")
+        super().__init__()
         self.frames = list(frames)
         self._all = [surface for _, shown in self.frames for surface in shown.values()]
-        self._canvas, self._status = SurfaceView(), ipywidgets.HTML("")
         last = len(self.frames) - 1
         wide = {"layout": {"width": "500px"}, "style": {"description_width": "60px"}}
         self._slider = ipywidgets.IntSlider(
             last, min=0, max=last, description="moment", tooltip="which frame", **wide
         )
-        play = ipywidgets.Play(value=last, min=0, max=last, interval=700)
+        self._remember({"moment": self._slider}, *call)
+        play = ipywidgets.Play(value=self._slider.value, min=0, max=last, interval=700)
         ipywidgets.jslink((play, "value"), (self._slider, "value"))
         self._slider.observe(lambda _: self._draw(), names="value")
-        super().__init__([ipywidgets.HBox([play, self._slider]), self._canvas, self._status])
+        self.children = [ipywidgets.HBox([play, self._slider]), self._canvas, self._status]
         self._draw()
 
     def _draw(self) -> None:
         words, shown = self.frames[self._slider.value]
-        self._canvas.show(shown, among=self._all)
-        self._status.value = html.escape(words)
+        self._show(shown, among=self._all)
+        self._tell(words)
 
-    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
-        """Return the widget, and beside it first and last frame for readers without a kernel."""
-        ends = {}
-        for words, shown in (self.frames[0], self.frames[-1]):
-            ends |= {f"{words}: {title}": surface for title, surface in shown.items()}
-        return with_still(super()._repr_mimebundle_(**options), ends, "lossviz film")
+    def _still(self) -> dict[str, Surface]:
+        """Return the first and the last frame."""
+        return {
+            f"{words}: {title}": surface
+            for words, shown in (self.frames[0], self.frames[-1])
+            for title, surface in shown.items()
+        }
 
 
 def watch_training(
@@ -121,7 +123,8 @@ def watch_training(
         loss = Objective(net, train[:samples], batch_norm="batch")
         u, v = (random_direction(net, seed=seed + k) for k in (0, 1))
         frames.append((told, {"loss": plane(loss, u, v, span=span, points=points, progress=False)}))
-    return Film(frames)
+    asked = (train.inputs, train.targets, epochs, lr, seed, span, points, samples)
+    return Film(frames, "training", *asked)
 
 
 def depth_film(depths: Sequence[int] = DEPTHS) -> Film:
@@ -142,7 +145,7 @@ def depth_film(depths: Sequence[int] = DEPTHS) -> Film:
         both = {skip: stored_plane(depth, skip=skip) for skip in (True, False)}
         names = {"with shortcuts": both[True], "without": both[False]}
         frames.append((f"{depth} layers", names))
-    return Film(frames)
+    return Film(frames, "depths", list(depths))
 
 
 def same_function(
@@ -186,6 +189,8 @@ class SameFunction(Panel):
             1.0, base=2, min=-4, max=4, step=0.5, description="c", tooltip="layers times c",
             layout={"width": "500px"},
         )  # fmt: skip
+        asked = (dict(net.state_dict()), self.train.inputs, self.train.targets, layers, points)
+        self._remember({"c": self.slider}, *asked)
         self.slider.observe(lambda _: self._submit(), names="value")
         self.children = [self.slider, self._canvas, self._status]
         self._submit()

@@ -1,25 +1,27 @@
-"""What all widgets with a background thread have in common: words, waiting, an end, and a still."""
+"""What all widgets have in common: a canvas, words, a still, memory; some have a worker, too."""
 
 from __future__ import annotations
 
 import base64
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import ipywidgets
 
+from lossviz.session import left_at
+from lossviz.storage import fingerprint
 from lossviz.surface import Surface
 from lossviz.view import SurfaceView, frame_of, still
 from lossviz.worker import Worker
 
-__all__ = ["Panel", "with_still"]
+__all__ = ["Panel", "Picture"]
 
 LIVE = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # a person sits before it
 
 
-class Panel(ipywidgets.VBox):
-    """A canvas, a line of words under it, and a worker that alone writes to both.
+class Picture(ipywidgets.VBox):
+    """A canvas, a line of words under it, and controls that stay when a cell runs again.
 
     Attributes
     ----------
@@ -30,13 +32,65 @@ class Panel(ipywidgets.VBox):
     def __init__(self, words: str = ""):
         self.surfaces: dict[str, Surface] = {}
         self._canvas, self._status = SurfaceView(), ipywidgets.HTML(words)
-        self._worker = Worker(failed=self._say_error)
+        self._start: dict[ipywidgets.Widget, object] = {}
         super().__init__()
 
     @property
     def status(self) -> str:
         """What the picture is at this moment, in words."""
         return html.unescape(self._status.value)
+
+    def reset(self) -> None:
+        """Set the controls as the call gave them."""
+        for control, value in self._start.items():
+            control.value = value
+        self._canvas.turn = {}
+
+    def replaced(self) -> None:
+        """Do what is due when the cell of this widget ran again, and shows another one."""
+
+    def _remember(self, controls: Mapping[str, ipywidgets.Widget], *call: object) -> None:
+        """Set controls as the reader left them at the same call, and note what is left from now on.
+
+        A call is the same if its arguments, its data and its cell are.
+        """
+        self._start = {control: control.value for control in controls.values()}
+        left = left_at(fingerprint(type(self).__name__, *call), self)
+        traits = {name: (control, "value") for name, control in controls.items()}
+        for name, (widget, trait) in {**traits, "turn": (self._canvas, "turn")}.items():
+            if name in left:
+                setattr(widget, trait, left[name])
+            widget.observe(lambda change, n=name: left.update({n: change["new"]}), names=trait)
+
+    def _show(self, surfaces: Mapping[str, Surface], **marks: object) -> None:
+        self._canvas.show(surfaces, **marks)
+        self.surfaces = dict(surfaces)
+
+    def _tell(self, words: str) -> None:
+        self._status.value = html.escape(words)
+
+    def _still(self) -> Mapping[str, Surface]:
+        """Return what readers without a kernel see, title to plane."""
+        return self.surfaces
+
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
+        """Return the widget, and beside it the picture for readers without a kernel."""
+        bundle = super()._repr_mimebundle_(**options)
+        shown = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+        shown["text/plain"] = f"lossviz: {self.status}"
+        surfaces = self._still()
+        if not surfaces:
+            return shown, {}
+        shown["image/png"] = base64.b64encode(still(surfaces)).decode()
+        return shown, {"image/png": {"alt": frame_of(surfaces)["text"]}}
+
+
+class Panel(Picture):
+    """A picture and a worker that alone writes to it and its words."""
+
+    def __init__(self, words: str = ""):
+        self._worker = Worker(failed=self._say_error)
+        super().__init__(words)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Return True once nothing is under way.
@@ -58,46 +112,15 @@ class Panel(ipywidgets.VBox):
         self._worker.close()
         super().close()
 
-    def _show(self, surfaces: Mapping[str, Surface], **marks: Sequence) -> None:
-        self._canvas.show(surfaces, **marks)
-        self.surfaces = dict(surfaces)
-
-    def _tell(self, words: str) -> None:
-        self._status.value = html.escape(words)
+    def replaced(self) -> None:
+        """End the thread: the widget that took this one's place has its own."""
+        self._worker.close()
 
     def _say_error(self, problem: BaseException) -> None:
         self._status.value = f"<b>{html.escape(str(problem) or type(problem).__name__)}</b>"
 
     def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
-        """Return the widget, and beside it the picture for readers without a kernel."""
+        """Return the widget and its picture, which is waited for where nobody sits before it."""
         if not any(name in os.environ for name in LIVE):
             self.wait()
-        bundle = super()._repr_mimebundle_(**options)
-        return with_still(bundle, self.surfaces, f"lossviz: {self.status}")
-
-
-def with_still(
-    bundle: dict | tuple, surfaces: Mapping[str, Surface], words: str
-) -> tuple[dict, dict]:
-    """Return what a widget shows itself as, with a picture beside it.
-
-    Parameters
-    ----------
-    bundle
-        Of the widget.
-    surfaces
-        Title to plane; without any there is no picture.
-    words
-        For readers who see neither.
-
-    Returns
-    -------
-    tuple
-        Data and metadata by mime type.
-    """
-    shown = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-    shown["text/plain"] = words
-    if not surfaces:
-        return shown, {}
-    shown["image/png"] = base64.b64encode(still(surfaces)).decode()
-    return shown, {"image/png": {"alt": frame_of(surfaces)["text"]}}
+        return super()._repr_mimebundle_(**options)

@@ -1,6 +1,7 @@
 // One or two planes of the loss: from above, and as a surface that turns under the mouse.
 // The kernel sends numbers; everything that is drawn or turned here needs no word from it.
 const DPR = () => Math.min(window.devicePixelRatio || 1, 2);
+const START = { a: -0.7, e: 0.55, zoom: 1 };
 const MARGIN = 62, GAP = 34, TOP = 34;
 
 function read(model) {
@@ -168,7 +169,7 @@ function render({ model, el }) {
   canvas.tabIndex = 0; canvas.style.width = "100%"; canvas.style.touchAction = "none";
   canvas.setAttribute("role", "img");
   el.appendChild(canvas);
-  const turn = { a: -0.7, e: 0.55, zoom: 1 };
+  const turn = { ...START };
   let frame = read(model), palette = new Uint8Array(0), asked = 0, places = null;
   const load = () => {
     const raw = model.get("palette");
@@ -200,6 +201,8 @@ function render({ model, el }) {
   };
   const ask = () => { asked = asked || requestAnimationFrame(draw); };
   const update = () => { frame = read(model); ask(); };
+  const tell = () => { model.set("turn", { ...turn }); model.save_changes(); };
+  const turned = () => { Object.assign(turn, START, model.get("turn")); ask(); };
   const rotate = (a, e) => {
     turn.a += a; turn.e = Math.min(1.5, Math.max(0.05, turn.e + e)); ask();
   };
@@ -224,23 +227,26 @@ function render({ model, el }) {
     rotate((at[0] - held[0]) * 0.01, (at[1] - held[1]) * 0.01);
     held = at;
   };
-  const up = () => { held = null; };
+  const up = () => { if (held) tell(); held = null; };
   const key = (event) => {
     const turns = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };
     if (turns[event.key]) rotate(...turns[event.key]);
     else if (event.key === "+" || event.key === "=") { turn.zoom = Math.min(3, turn.zoom * 1.1); ask(); }
     else if (event.key === "-") { turn.zoom = Math.max(0.4, turn.zoom / 1.1); ask(); }
-    else if (event.key === "Home") { Object.assign(turn, { a: -0.7, e: 0.55, zoom: 1 }); ask(); }
+    else if (event.key === "Home") { Object.assign(turn, START); ask(); }
     else return;
+    tell();
     event.preventDefault(); event.stopPropagation();
   };
   const watch = new ResizeObserver(ask);
   watch.observe(el);
   canvas.addEventListener("pointerdown", down); canvas.addEventListener("pointermove", move);
   canvas.addEventListener("pointerup", up); canvas.addEventListener("keydown", key);
-  model.on("change:frame", update);
-  load(); ask();
-  return () => { watch.disconnect(); model.off("change:frame", update); };
+  model.on("change:frame", update); model.on("change:turn", turned);
+  load(); turned();
+  return () => {
+    watch.disconnect(); model.off("change:frame", update); model.off("change:turn", turned);
+  };
 }
 
 export default { render };

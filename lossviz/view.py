@@ -35,12 +35,15 @@ class SurfaceView(anywidget.AnyWidget):
         What is shown, as of :func:`frame_of`.
     clicked : dict
         Where the reader clicked last: ``plane`` (its number), ``alpha`` and ``beta``.
+    turn : dict
+        How the surfaces are turned: ``a`` and ``e`` (angles) and ``zoom``; empty as at first.
     """
 
     _esm = Path(__file__).parent / "view.js"
     palette = traitlets.Bytes(PALETTE).tag(sync=True)
     frame = traitlets.Dict().tag(sync=True)
     clicked = traitlets.Dict().tag(sync=True)
+    turn = traitlets.Dict().tag(sync=True)
 
     def show(self, surfaces: Mapping[str, Surface], **marks: object) -> None:
         """Draw planes, on common levels.

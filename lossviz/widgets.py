@@ -7,7 +7,7 @@ only. Where no widget can live, the same call shows the finished picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import ipywidgets
 import numpy as np
@@ -111,10 +111,15 @@ class Explorer(Panel):
         self._curve = ipywidgets.HTML("", layout={"width": "130px", "height": "32px"})
         stop = ipywidgets.Button(description="stop", tooltip="stop what is being computed")
         stop.on_click(lambda _: self._stop())
+        again = ipywidgets.Button(description="reset", tooltip="set the controls as in the call")
+        again.on_click(lambda _: self.reset())
+        # the nets kept stand for the data: one dict for each, as long as the session
+        asked = (id(self.nets), *astuple(view), points, samples)
+        self._remember(self._controls, *asked)
         for control in self._controls.values():
             control.observe(lambda _: self._submit(), names="value")
         self._canvas.observe(self._clicked, names="clicked")
-        row = ipywidgets.HBox([stop, self._bar, self._curve, self._status])
+        row = ipywidgets.HBox([stop, again, self._bar, self._curve, self._status])
         controls = ipywidgets.HBox(list(self._controls.values()), layout={"flex_flow": "row wrap"})
         self.children = [controls, self._canvas, row]
         self._submit()
