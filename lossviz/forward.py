@@ -194,7 +194,8 @@ class Forward:
         """Trace the model and compare; whatever goes wrong means the slow, sure way."""
         try:
             self.folded = Network(model, fold=True)
-            self.measured = Network(model, fold=False)
+            if self.batch_norm in ("batch", "recalibrated"):
+                self.measured = Network(model, fold=False)
             for state in (start, _shaken(start)):
                 before = [tensor._version for tensor in state.values()]
                 self._compare(state)
@@ -207,7 +208,7 @@ class Forward:
 
     def _compare(self, state: Mapping[str, Tensor]) -> None:
         networks = {False: partial(self.folded, Folded(state, self.folded))}
-        if self.plain.norms and self.batch_norm in ("batch", "recalibrated"):
+        if self.plain.norms and self.measured is not None:
             networks[True] = partial(self.measured, Measuring(state))
         exact = next(iter(state.values())).dtype == torch.float64
         for measuring, network in networks.items():

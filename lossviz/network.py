@@ -53,7 +53,7 @@ class Network:
         if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
             raise ValueError("a layer has hooks, which a trace would lose")
         with ONE_AT_A_TIME:
-            traced = fx.GraphModule(model, _Tracer().trace(model))
+            traced = _Tracer().trace(model)
         self.folds = _pairs(traced, self.modules) if fold else {}
         self.reads: set[str] = set()
         self._run = self._rewritten(model, traced)
@@ -62,11 +62,11 @@ class Network:
         """Return the model's outputs with its weights and buffers taken from ``state``."""
         return self._run(state, *inputs, **named)
 
-    def _rewritten(self, model: nn.Module, traced: fx.GraphModule) -> fx.GraphModule:
+    def _rewritten(self, model: nn.Module, traced: fx.Graph) -> fx.GraphModule:
         graph, made = fx.Graph(), {}
         state = graph.placeholder("lossviz_state")
         skipped = set(self.folds.values())
-        for node in traced.graph.nodes:
+        for node in traced.nodes:
             if node.op == "call_module" and node.target in skipped:
                 made[node] = made[node.args[0]]
             elif self._is_relu(node) and self._is_fresh(node.args):
@@ -169,9 +169,9 @@ def _canonical_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
-def _pairs(traced: fx.GraphModule, modules: Mapping[str, nn.Module]) -> dict[str, str]:
+def _pairs(traced: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[str, str]:
     """Return layer → batch norm, where the norm is the only reader of the layer's output."""
-    calls = [node for node in traced.graph.nodes if node.op == "call_module"]
+    calls = [node for node in traced.nodes if node.op == "call_module"]
     targets = [node.target for node in calls]
     pairs = {}
     for node in calls:
