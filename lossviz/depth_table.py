@@ -20,6 +20,7 @@ from lossviz.shipped import shipped
 from lossviz.surface import Surface
 
 __all__ = [
+    "STORED_DEPTHS",
     "file_name",
     "pick",
     "read_table",
@@ -28,6 +29,7 @@ __all__ = [
     "stored_plane",
 ]
 
+STORED_DEPTHS = (8, 20, 56, 110)  # whose weights come with the kit
 USUAL = {"width": 8, "seed": 0, "start": "he", "lr": 0.1, "warmup": 0}
 
 

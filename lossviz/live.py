@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from lossviz import models
 from lossviz.controls import View
 from lossviz.curvature import eigen_directions, extreme_eigenvalues
-from lossviz.depth_table import stored_net
+from lossviz.depth_table import STORED_DEPTHS, stored_net
 from lossviz.directions import Direction, toward
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
@@ -22,7 +23,23 @@ from lossviz.surface import Surface
 from lossviz.training import fit
 from lossviz.trajectory import Recorder, Trajectory
 
-__all__ = ["LiveNet", "coordinates", "directions_for", "loss_curve", "train_live", "visit"]
+__all__ = [
+    "LiveNet",
+    "coordinates",
+    "directions_for",
+    "fetch_ahead",
+    "loss_curve",
+    "train_live",
+    "visit",
+]
+    "LiveNet",
+    "coordinates",
+    "directions_for",
+    "fetch_ahead",
+    "loss_curve",
+    "train_live",
+    "visit",
+]
 
 VISIT_STEPS, VISIT_LR = 24, 0.05
 
@@ -158,6 +175,38 @@ def _shipped(depth: int, width: int, skip: bool, train: Split) -> nn.Module | No
         return stored_net(depth, skip=skip, width=width)
     except FileNotFoundError:
         return None
+
+
+def fetch_ahead(
+    nets: dict[tuple, LiveNet], width: int, samples: Split, batch_norm: str
+) -> Iterator[Step]:
+    """Yield the steps after which all nets that come with the kit are ready to be drawn.
+
+    Parameters
+    ----------
+    nets
+        What is there already; nets of other samples than digits are none of the kit's.
+    width
+        Filters of the first stage.
+    samples
+        Of the first picture.
+    batch_norm
+        As of :class:`lossviz.Objective`.
+
+    Yields
+    ------
+    Callable
+        A step for each net.
+    """
+
+    def fetch(depth: int, skip: bool) -> None:
+        key = (depth, width, skip, 0)
+        if key not in nets and (net := _shipped(depth, width, skip, samples)) is not None:
+            nets[key] = LiveNet(net)
+            nets[key].loss(samples, batch_norm)
+
+    for depth, skip in product(STORED_DEPTHS, (True, False)):
+        yield lambda depth=depth, skip=skip: fetch(depth, skip)
 
 
 def directions_for(

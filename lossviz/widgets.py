@@ -16,7 +16,7 @@ from lossviz import models
 from lossviz.axes import grid_axes, nested_levels
 from lossviz.controls import KINDS, NORMALIZATIONS, View, make_controls
 from lossviz.grid import Grid
-from lossviz.live import LiveNet, directions_for, loss_curve, train_live, visit
+from lossviz.live import LiveNet, directions_for, fetch_ahead, loss_curve, train_live, visit
 from lossviz.objective import Objective
 from lossviz.panel import Panel
 from lossviz.points import Points
@@ -188,6 +188,8 @@ class Explorer(Panel):
                     yield from map(paced, _level(grids, each.name, level))
                 last = not first and level is levels[-1]
                 yield lambda g=grids, at=level, n=samples, end=last: self._refined(g, at, n, end)
+        few = self.data.train[: min(FEW, self.samples)]
+        yield from fetch_ahead(self.nets, view.width, few, view.batch_norm)
 
     def _prepared(self, view: View) -> Iterator[Step]:
         """Yield the steps after which all nets that a view needs are there."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import lossviz as lv
 from lossviz.live import loss_curve
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
@@ -118,6 +119,15 @@ def test_fifty_one_points_come_coarse_first_and_end_complete():
     sizes = [frame["planes"][0]["shape"][0] for frame in seen]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1] == 11
     assert made.surface.done.all()
+    made.close()
+
+
+def test_the_nets_that_come_with_the_kit_are_ready_before_they_are_asked_for():
+    made = explore(lv.data.digits(), depth=8, points=5, samples=16)
+    assert made.wait(120)
+    assert made.status == "5 × 5 points, 16 samples, final"
+    ready = {key[0] for key, net in made.nets.items() if net.losses}
+    assert ready == {8, 20, 56, 110}
     made.close()
 
 

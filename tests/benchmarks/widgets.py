@@ -3,7 +3,8 @@
     python tests/benchmarks/widgets.py              # depths 20 and 56, about 2 minutes
 
 Each row is 24 presses of one key, while the picture of the last is being refined; the time runs
-from the key event in the page to the drawn canvas. Then the time to the final picture, beside a
+from the key event in the page to the drawn canvas. Then two nets that come with the kit, read and
+prepared for the first time. Then the time to the final picture, beside a
 loop over the same points and loss-landscapes (where it is installed), in the same process.
 """
 
@@ -63,6 +64,8 @@ def in_the_browser(depth: int, presses: int) -> None:
                 seconds = pressed(page, name, presses)
                 middle, high = np.percentile(seconds, [50, 95])
                 print(f"depth {depth}, {name:8}: median {middle:4.0f} ms, p95 {high:4.0f} ms")
+            for words, seconds in loaded(page, depth):
+                print(f"depth {depth}, {words}: {seconds:4.0f} ms")
             lab.close()
         finally:
             lab.process.kill()
@@ -79,6 +82,24 @@ def opened(browser, lab, depth):
     page.wait_for_function(FINAL)
     page.evaluate(WATCH)
     return page
+
+
+def loaded(page, depth: int):
+    """Yield words and milliseconds for nets that come with the kit, each asked for once."""
+    box = page.get_by_label("shortcuts", exact=True)
+    slider = page.locator(".jp-OutputArea .widget-hslider", has_text="depth").first
+    handle = slider.locator(".noUi-handle").first
+    for words, place, key in (
+        (f"shipped net, {depth} without shortcuts", box, "Space"),
+        ("shipped net, 8 without shortcuts", handle, "Home"),
+    ):
+        page.evaluate("() => { window.taken = []; }")
+        place.focus()
+        page.keyboard.press(key)
+        page.wait_for_function("window.taken.length > 0")
+        yield words, page.evaluate("() => window.taken[0]")
+        page.wait_for_timeout(300)
+        page.wait_for_function(FINAL)
 
 
 def pressed(page, name: str, presses: int) -> list[float]:
