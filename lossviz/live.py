@@ -32,14 +32,6 @@ __all__ = [
     "train_live",
     "visit",
 ]
-    "LiveNet",
-    "coordinates",
-    "directions_for",
-    "fetch_ahead",
-    "loss_curve",
-    "train_live",
-    "visit",
-]
 
 VISIT_STEPS, VISIT_LR = 24, 0.05
 
