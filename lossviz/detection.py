@@ -199,36 +199,52 @@ def match_detections(
 
     A detection is right if it overlaps an object that no surer one has taken, by intersection over
     union of at least ``overlap`` (Everingham et al. 2010, sec. 4.2; the best free object counts).
+    One that hits no object and lies, by that share of its own area, in an ignored region is left
+    out: it counts neither way, as COCO treats crowds.
 
     Parameters
     ----------
     detections
         Per image ``boxes`` and ``scores``.
     targets
-        Per image ``boxes``.
+        Per image ``boxes``, and ``ignored`` where there are regions of which nothing is known.
     overlap
         Intersection over union.
 
     Returns
     -------
     tuple
-        Float and bool arrays ``[detections]``, and an int.
+        Float and bool arrays ``[detections]``, without those left out, and an int.
     """
     from torchvision.ops import box_iou
 
     scores, right = [], []
     for found, target in zip(detections, targets, strict=True):
         order = found["scores"].argsort(descending=True, stable=True)
-        shared = box_iou(found["boxes"][order], target["boxes"].to(found["boxes"]))
-        for row, score in zip(shared, found["scores"][order].tolist(), strict=True):
+        boxes, surest = found["boxes"][order], found["scores"][order].tolist()
+        shared = box_iou(boxes, target["boxes"].to(boxes))
+        unknown = (_inside(boxes, target.get("ignored")) >= overlap).tolist()
+        for row, score, left_out in zip(shared, surest, unknown, strict=True):
             best = int(row.argmax()) if len(row) else -1
             hit = best >= 0 and float(row[best]) >= overlap
             if hit:
                 shared[:, best] = -1
-            scores.append(score)
-            right.append(hit)
+            if hit or not left_out:
+                scores.append(score)
+                right.append(hit)
     n_objects = sum(len(target["boxes"]) for target in targets)
     return np.asarray(scores, float), np.asarray(right, bool), n_objects
+
+
+def _inside(boxes: Tensor, regions: Tensor | None) -> Tensor:
+    """Return the largest share of each box's area that lies in one of the regions."""
+    if regions is None or not len(regions):
+        return boxes.new_zeros(len(boxes))
+    regions = regions.to(boxes)
+    low = torch.maximum(boxes[:, None, :2], regions[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    shared, sides = (high - low).clamp(min=0).prod(2), boxes[:, 2:] - boxes[:, :2]
+    return shared.amax(1) / sides.prod(1)
 
 
 def average_precision(

@@ -255,6 +255,7 @@ def random_detections(rng):
         near = np.repeat(boxes, 2, 0) + rng.normal(0, 3, (2 * len(boxes), 4))
         far = np.hstack([c := rng.uniform(0, 40, (2, 2)), c + 12])
         found = torch.tensor(np.vstack([near, far]).round(1), dtype=torch.float32)
+        found = found[(found[:, 2:] > found[:, :2]).all(1)]
         scores = torch.tensor(rng.uniform(0, 1, len(found)).round(1), dtype=torch.float32)
         targets.append({"boxes": torch.tensor(boxes, dtype=torch.float32)})
         detections.append({"boxes": found, "scores": scores})
@@ -277,6 +278,80 @@ def test_an_object_is_found_once_and_an_empty_set_is_refused():
     assert right.tolist() == [True, False] and n_objects == 1 and scores[0] > scores[1]
     with pytest.raises(ValueError, match="at least one object"):
         average_precision(twice, [{"boxes": torch.zeros(0, 4)}])
+
+
+def test_what_is_found_in_an_ignored_region_counts_neither_way():
+    person, crowd = torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[20.0, 0.0, 40.0, 10.0]])
+    wrong, inside, half_out = (
+        [60.0, 0.0, 70.0, 10.0],
+        [22.0, 0.0, 26.0, 8.0],
+        [36.0, 0.0, 46.0, 9.0],
+    )
+    boxes = torch.tensor([wrong, inside, half_out, person[0].tolist(), inside])
+    found = [{"boxes": boxes, "scores": torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])}]
+    scores, right, n_objects = match_detections(found, [{"boxes": person, "ignored": crowd}])
+    assert right.tolist() == [False, False, True] and n_objects == 1  # 0.4 of one lies inside
+    assert scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
+    known = {"boxes": person, "ignored": torch.zeros(0, 4)}
+    assert average_precision(found, [{"boxes": person, "ignored": crowd}]) == 1 / 3
+    assert (
+        average_precision(found, [known]) == average_precision(found, [{"boxes": person}]) == 0.25
+    )
+
+
+def test_an_object_in_an_ignored_region_is_found_before_anything_is_left_out():
+    box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    found = [{"boxes": box.repeat(2, 1), "scores": torch.tensor([0.9, 0.8])}]
+    scores, right, _ = match_detections(found, [{"boxes": box, "ignored": 2 * box}])
+    assert right.tolist() == [True] and scores.tolist() == pytest.approx([0.9])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matches_are_those_of_coco_s_own_code(seed, capsys):
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is no dependency").COCO()
+    evaluation = pytest.importorskip("pycocotools.cocoeval").COCOeval
+    rng = np.random.default_rng(seed)
+    detections, targets = random_detections(rng)
+    for target in targets:
+        corner = rng.uniform(0, 40, (rng.integers(0, 2), 2))
+        target["ignored"] = torch.tensor(np.hstack([corner, corner + 25])).float()
+    rows = [
+        {"image_id": k, "category_id": 1, "iscrowd": int(kind == "ignored"), "bbox": box}
+        for k, target in enumerate(targets, 1)
+        for kind in ("boxes", "ignored")
+        for box in sizes(target[kind])
+    ]
+    rows = [
+        {**row, "id": k, "area": row["bbox"][2] * row["bbox"][3]} for k, row in enumerate(rows, 1)
+    ]
+    images = [{"id": k} for k in range(1, len(targets) + 1)]
+    coco.dataset = {"images": images, "annotations": rows, "categories": [{"id": 1}], "info": {}}
+    coco.createIndex()
+    results = [
+        {"image_id": k, "category_id": 1, "bbox": box, "score": score}
+        for k, found in enumerate(detections, 1)
+        for box, score in zip(sizes(found["boxes"]), found["scores"].tolist(), strict=True)
+    ]
+    run = evaluation(coco, coco.loadRes(results), "bbox")
+    run.params.iouThrs, run.params.areaRng, run.params.areaRngLbl = [0.5], [[0, 1e10]], ["all"]
+    run.evaluate()
+    theirs = [
+        (score, bool(match))
+        for each in run.evalImgs
+        if each
+        for score, match, left_out in zip(
+            each["dtScores"], each["dtMatches"][0], each["dtIgnore"][0], strict=True
+        )
+        if not left_out
+    ]
+    scores, right, _ = match_detections(detections, targets)
+    assert len(scores) < len(results)
+    assert list(zip(scores.tolist(), right.tolist(), strict=True)) == theirs
+
+
+def sizes(boxes):
+    """Return boxes as COCO has them: left, top, width, height."""
+    return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
 
 
 def test_scenes_are_drawn_with_both_kinds_of_boxes(scenes):
