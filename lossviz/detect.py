@@ -1,12 +1,14 @@
 """Train a detector on drawn scenes, and draw its surfaces, from the command line.
 
 ``python -m lossviz.detect train --net ssd300 --out run.safetensors`` goes on where it was killed;
-``python -m lossviz.detect surface --net ssd300 --weights run.safetensors --out plane.npz`` draws.
+``python -m lossviz.detect surface --net ssd300 --weights run.safetensors --out plane.npz`` draws;
+``evaluate`` writes average precisions, ``weights`` what others need of a run, in half precision.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -14,22 +16,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lossviz.checkpoint import Checkpoint
+from lossviz.coco_people import coco_people
 from lossviz.detection import average_precision, classification, detector_loss, localisation
 from lossviz.models.detector import ssd300, ssdlite, tiny_ssd
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
 from lossviz.pedestrians import Scenes, pedestrians
+from lossviz.penn_fudan import penn_fudan
 from lossviz.planes import line, plane
-from lossviz.storage import fingerprint
+from lossviz.storage import atomic_write, fingerprint
 
 __all__ = ["detector_objective", "evaluate", "fit_detector"]
 
 NETS = {"ssd300": (ssd300, 300), "ssdlite": (ssdlite, 320), "tiny": (tiny_ssd, 64)}
 LONGEST = 2.0  # gradients are cut to this norm: a detector's first ones are large
+UNSEEN = 1000  # added to the seed of scenes that no training draws
+HELD_OUT = 34  # a fifth of Penn-Fudan
 STEPPING = ("steps", "batch_size", "lr", "warmup")
 PARTS = {"localisation": localisation, "classification": classification}
 
@@ -219,49 +226,93 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make, size = NETS[asked.net]
     model = make(seed=asked.seed)
     if asked.command == "train":
-        scenes = pedestrians(asked.images, seed=asked.seed, size=size)
-        if asked.penn_fudan:
-            from lossviz.penn_fudan import penn_fudan
-
-            real = penn_fudan(asked.penn_fudan)[:-34]  # the last fifth is held out
-            scenes.images += real.images
-            scenes.targets += real.targets
-            scenes.name += " and Penn-Fudan"
-        chosen = {name: getattr(asked, name) for name in STEPPING}
-        chosen |= {"seed": asked.seed, "bfloat16": asked.bfloat16}
-        chosen |= {"path": asked.out, "every": asked.every, "progress": True}
-        losses = fit_detector(model, scenes, **chosen)
-        print(f"loss of the first step {losses[0]:.3f}, median of the last ten ", end="")
-        print(f"{np.median(losses[-10:]):.3f}")
+        _train(model, asked, size)
         return
     if asked.weights:
-        _load(model, Checkpoint(asked.weights).read()[0])
-    scenes = pedestrians(asked.images, seed=1000 + asked.seed, size=size)
+        _load(model, _run_at(asked.weights))
+    told = COMMANDS[asked.command](model, asked, size)
+    print(told)
+
+
+def _train(model: nn.Module, asked: argparse.Namespace, size: int) -> None:
+    scenes = pedestrians(asked.images, seed=asked.seed, size=size)
+    if asked.penn_fudan:
+        real = penn_fudan(asked.penn_fudan)[:-HELD_OUT]
+        scenes.images += real.images
+        scenes.targets += real.targets
+        scenes.name += " and Penn-Fudan"
+    chosen = {name: getattr(asked, name) for name in STEPPING}
+    chosen |= {"seed": asked.seed, "bfloat16": asked.bfloat16}
+    chosen |= {"path": asked.out, "every": asked.every, "progress": True}
+    losses = fit_detector(model, scenes, **chosen)
+    print(f"loss of the first step {losses[0]:.3f}, median of the last ten ", end="")
+    print(f"{np.median(losses[-10:]):.3f}")
+
+
+def _surface(model: nn.Module, asked: argparse.Namespace, size: int) -> str:
+    scenes = pedestrians(asked.images, seed=UNSEEN + asked.seed, size=size)
     objective = detector_objective(model, scenes.batches(1))
     directions = [random_direction(model, seed=k) for k in (1, 2)][: asked.axes]
     draw = plane if asked.axes == 2 else line
     drawn = draw(objective, *directions, span=asked.span, points=asked.points, path=asked.out)
-    print(f"loss at the centre {drawn.meta['center']['loss']:.4f}")
+    return f"loss at the centre {drawn.meta['center']['loss']:.4f}"
+
+
+def _evaluate(model: nn.Module, asked: argparse.Namespace, size: int) -> str:
+    """Write what is found in scenes that were not trained on."""
+    unseen = {"drawn": pedestrians(asked.images, seed=UNSEEN + asked.seed, size=size)}
+    unseen["coco_people"] = coco_people()
+    if asked.penn_fudan:
+        unseen["penn_fudan"] = penn_fudan(asked.penn_fudan)[-HELD_OUT:]
+    told: dict[str, object] = {"net": asked.net, "seed": asked.seed}
+    if asked.weights:
+        history = Checkpoint(asked.weights).read()[1]["history"]
+        told |= {"steps": len(history), "losses": [round(loss, 4) for loss in history]}
+    told["average_precision"] = {k: evaluate(model, each) for k, each in unseen.items()}
+    told["images"] = {k: len(each) for k, each in unseen.items()}
+    atomic_write(asked.out, (json.dumps(told, indent=1) + "\n").encode())
+    return json.dumps(told["average_precision"])
+
+
+def _weights(model: nn.Module, asked: argparse.Namespace, size: int) -> str:
+    """Write weights and statistics in float16: half the bytes, and read by ``load_weights``."""
+    kept = {k: v for k, v in model.state_dict().items() if "num_batches" not in k}
+    atomic_write(asked.out, save({k: v.half().contiguous() for k, v in kept.items()}))
+    return f"{sum(v.numel() for v in kept.values()):,} numbers"
+
+
+COMMANDS = {"surface": _surface, "evaluate": _evaluate, "weights": _weights}
+
+
+def _run_at(path: Path) -> dict[str, Tensor]:
+    found = Checkpoint(path).read() if Path(path).exists() else None
+    if found is None:
+        raise FileNotFoundError(
+            f"there is no run at {str(path)!r}: give --weights the --out of a training."
+        )
+    return found[0]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lossviz.detect", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in ("train", "surface"):
+    for command, images in (("train", 512), ("surface", 4), ("evaluate", 64), ("weights", 0)):
         each = commands.add_parser(command)
         each.add_argument("--net", choices=NETS, default="tiny")
         each.add_argument("--seed", type=int, default=0)
         each.add_argument("--threads", type=int, default=1)
-        each.add_argument("--images", type=int, default=512 if command == "train" else 4)
+        each.add_argument("--images", type=int, default=images)
         each.add_argument("--out", type=Path, required=True)
-        numbers = {"steps": 300, "batch_size": 16, "lr": 0.002, "warmup": 20}
-        if command == "surface":
-            each.add_argument("--weights", type=Path)
-            numbers = {"points": 9, "span": 1.0, "axes": 2}
-        else:
-            each.add_argument("--penn-fudan", type=Path)
+        numbers: dict[str, float] = {}
+        if command == "train":
             each.add_argument("--bfloat16", action="store_true")
-            numbers["every"] = 20
+            numbers = {"steps": 300, "batch_size": 16, "lr": 0.002, "warmup": 20, "every": 20}
+        else:
+            each.add_argument("--weights", type=Path, required=command == "weights")
+        if command == "surface":
+            numbers = {"points": 9, "span": 1.0, "axes": 2}
+        if command in ("train", "evaluate"):
+            each.add_argument("--penn-fudan", type=Path)
         for name, value in numbers.items():
             each.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser

@@ -1,11 +1,15 @@
 """How a detector is trained: precision and batch norms."""
 
+import json
+
 import pytest
 import torch
 
 import lossviz as lv
-from lossviz.detect import fit_detector
+from lossviz.checkpoint import Checkpoint
+from lossviz.detect import evaluate, fit_detector, main
 from lossviz.models.detector import ssdlite, tiny_ssd
+from lossviz.models.stored import load_weights
 
 OPTIONS = {"steps": 120, "batch_size": 8, "lr": 0.003}
 
@@ -42,3 +46,29 @@ def test_batch_norms_learn_in_training_and_stand_still_afterwards():
     assert not torch.equal(before, after) and not net.training
     net(scenes.images)
     assert torch.equal(net.state_dict()["backbone.features.0.0.1.running_mean"], after)
+
+
+def test_the_commands_evaluate_a_run_and_write_its_weights_in_half_precision(tmp_path):
+    run, told, half = (tmp_path / name for name in ("run", "told.json", "half.safetensors"))
+    scale = ["--net", "tiny", "--images", "6"]
+    main(["train", *scale, "--steps", "3", "--batch-size", "2", "--out", str(run)])
+    main(["evaluate", *scale, "--weights", str(run), "--out", str(told)])
+    read = json.loads(told.read_text())
+    assert read["steps"] == len(read["losses"]) == 3
+    assert read["images"] == {"drawn": 6, "coco_people": 12}
+    main(["weights", *scale, "--weights", str(run), "--out", str(half)])
+    net, stored = load_weights(tiny_ssd(seed=5), half), Checkpoint(run).read()[0]
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(tensor, stored[f"model.{name}"], rtol=1e-3, atol=1e-6)
+
+
+def test_an_evaluation_is_that_of_the_scenes_no_training_draws(tmp_path):
+    main(["evaluate", "--images", "6", "--out", str(tmp_path / "told.json")])
+    told = json.loads((tmp_path / "told.json").read_text())
+    unseen = lv.data.pedestrians(6, seed=1000)
+    assert told["average_precision"]["drawn"] == evaluate(tiny_ssd(seed=0), unseen)
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no run at .*give --weights"):
+        main(["weights", "--weights", str(tmp_path / "none"), "--out", str(tmp_path / "w")])
