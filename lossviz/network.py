@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-__all__ = ["NORM_PARTS", "ONE_AT_A_TIME", "Folded", "Network", "norm_scale"]
+__all__ = ["NORM_PARTS", "ONE_AT_A_TIME", "Folded", "Network", "norm_scale", "traced"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CONVOLVE = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -52,11 +52,10 @@ class Network:
         self.modules = dict(model.named_modules())
         if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
             raise ValueError("a layer has hooks, which a trace would lose")
-        with ONE_AT_A_TIME:
-            traced = _Tracer().trace(model)
-        self.folds = _pairs(traced, self.modules) if fold else {}
+        graph = traced(model)
+        self.folds = _pairs(graph, self.modules) if fold else {}
         self.reads: set[str] = set()
-        self._run = self._rewritten(model, traced)
+        self._run = self._rewritten(model, graph)
 
     def __call__(self, state: Mapping[str, Tensor], *inputs: Tensor, **named: Tensor):
         """Return the model's outputs with its weights and buffers taken from ``state``."""
@@ -121,6 +120,23 @@ class Network:
         graph_args = (state, tuple(owned.items()), args, kwargs)
         holder = graph.get_attr(name)
         return graph.call_function(_call_with, (holder, *graph_args))
+
+
+def traced(model: nn.Module) -> fx.Graph:
+    """Return what a model computes as a graph, also while other threads trace or compute.
+
+    Parameters
+    ----------
+    model
+        Any whose flow does not depend on data.
+
+    Returns
+    -------
+    torch.fx.Graph
+        Its layers are not looked into.
+    """
+    with ONE_AT_A_TIME:
+        return _Tracer().trace(model)
 
 
 class _Tracer(fx.Tracer):

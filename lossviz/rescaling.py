@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from lossviz.network import traced
+
 __all__ = ["normalized_layers", "rescale", "rescale_filters"]
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -169,7 +171,7 @@ def _rescale_one(modules: dict, name: str, follower: str, factor: float | Tensor
 def _followers(model: nn.Module) -> dict[str, str | None]:
     """Return, for each layer, the layer or norm that takes its factor back; None where none can."""
     try:
-        nodes = fx.symbolic_trace(model).graph.nodes
+        nodes = traced(model).nodes
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError) as problem:
         raise ValueError(
             f"this net cannot be traced ({type(problem).__name__}), so what follows a layer is "

@@ -13,9 +13,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from lossviz.directions import check_same
+from lossviz.network import traced
 
 __all__ = ["match_units", "rename_units"]
 
@@ -153,7 +154,7 @@ def _chain(model: nn.Module) -> list[list[str]]:
         "(lv.models.mlp, lv.models.vgg), without skips or groups: give two such nets."
     )
     modules, chain = dict(model.named_modules()), []
-    for node in fx.symbolic_trace(model).graph.nodes:
+    for node in traced(model).nodes:
         if len(node.all_input_nodes) > 1 or (node.op != "output" and len(node.users) != 1):
             raise ValueError(refusal)
         module = modules.get(node.target) if node.op == "call_module" else None

@@ -453,3 +453,10 @@ def test_a_net_is_evaluated_by_one_thread_while_another_traces():
     assert tracing.found == [objective()]
     state = dict(tracing.named_parameters())
     assert torch.allclose(network(state, data[0]), tracing.linear(data[0]))
+
+
+def test_layers_are_rescaled_by_one_thread_while_another_evaluates():
+    net, inputs, found = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(4, 3), []
+    tracing = Meanwhile(lambda: found.append(net(inputs)))
+    lv.rescale(nn.Sequential(tracing, nn.ReLU(), nn.Linear(3, 3)), 2.0, layers=["0.linear"])
+    assert found and all(scores.equal(net(inputs)) for scores in found)
