@@ -80,7 +80,7 @@ class Balls(Panel):
         )  # fmt: skip
         asked = (dict(loss.weights), surface.values["loss"], lr, in_plane)
         self._remember({"in_plane": self.in_plane}, *asked)
-        self._canvas.observe(self._clicked, names="clicked")
+        self._canvas.on_click(self._clicked)
         self.children = [self.in_plane, self._canvas, self._status]
         self._show({"loss": surface})
 

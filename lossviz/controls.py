@@ -48,7 +48,7 @@ def make_controls(view: View) -> dict[str, ipywidgets.Widget]:
         Name of a field of :class:`View` to control.
     """
     wide = {"style": {"description_width": "90px"}, "layout": {"width": "320px"}}
-    half = {"indent": False, "layout": {"width": "150px"}}
+    half = {"indent": False, "layout": {"width": "190px"}}
     kinds = [name for name, value in NORMALIZATIONS.items() if value == view.normalize]
     widths = sorted({*WIDTHS, view.width})
     return {

@@ -48,7 +48,7 @@ class Film(Picture):
         self.frames = list(frames)
         self._all = [surface for _, shown in self.frames for surface in shown.values()]
         last = len(self.frames) - 1
-        wide = {"layout": {"width": "500px"}, "style": {"description_width": "60px"}}
+        wide = {"layout": {"width": "500px"}, "style": {"description_width": "80px"}}
         self._slider = ipywidgets.IntSlider(
             last, min=0, max=last, description="moment", tooltip="which frame", **wide
         )

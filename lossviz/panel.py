@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import ipywidgets
 
@@ -33,7 +33,10 @@ class Picture(ipywidgets.VBox):
         self.surfaces: dict[str, Surface] = {}
         self._canvas, self._status = SurfaceView(), ipywidgets.HTML(words)
         self._start: dict[ipywidgets.Widget, object] = {}
+        self._status.add_class("lossviz-words")
         super().__init__()
+        self.add_class("lossviz")
+        self.observe(lambda _: self._hint(), names="children")
 
     @property
     def status(self) -> str:
@@ -48,6 +51,13 @@ class Picture(ipywidgets.VBox):
 
     def replaced(self) -> None:
         """Do what is due when the cell of this widget ran again, and shows another one."""
+
+    def _hint(self) -> None:
+        """Have the page give each control that has a tooltip its label and its tooltip."""
+        controls = [each for each in _within(self) if getattr(each, "tooltip", None)]
+        for control in controls:
+            control.add_class(_mark(control))
+        self._canvas.hints = [[_mark(c), c.description, c.tooltip] for c in controls]
 
     def _remember(self, controls: Mapping[str, ipywidgets.Widget], *call: object) -> None:
         """Set controls as the reader left them at the same call, and note what is left from now on.
@@ -83,6 +93,15 @@ class Picture(ipywidgets.VBox):
             return shown, {}
         shown["image/png"] = base64.b64encode(still(surfaces)).decode()
         return shown, {"image/png": {"alt": frame_of(surfaces)["text"]}}
+
+
+def _within(box: ipywidgets.Box) -> Iterator[ipywidgets.Widget]:
+    for child in box.children:
+        yield from _within(child) if isinstance(child, ipywidgets.Box) else (child,)
+
+
+def _mark(control: ipywidgets.Widget) -> str:
+    return f"lossviz-{control.model_id}"
 
 
 class Panel(Picture):

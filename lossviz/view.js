@@ -2,7 +2,7 @@
 // The kernel sends numbers; everything that is drawn or turned here needs no word from it.
 const DPR = () => Math.min(window.devicePixelRatio || 1, 2);
 const START = { a: -0.7, e: 0.55, zoom: 1 };
-const MARGIN = 62, GAP = 34, TOP = 34;
+const MARGIN = 62, TOP = 34;
 
 function read(model) {
   const frame = model.get("frame");
@@ -153,23 +153,78 @@ function legend(g, box, paths) {
   }
 }
 
+// The height does not depend on how many planes there are, so that nothing below it jumps.
 function layout(width, count) {
-  const each = (width - 110) / (2 * count), side = Math.min(each - MARGIN - GAP / 2, 360);
-  const height = TOP + side + 52, boxes = [];
+  const each = (width - 110) / count, boxes = [];
+  const side = (n) => Math.min((width - 110) / (2 * n) - (MARGIN + 8) / 2, 360), full = side(1), s = side(count);
   for (let k = 0; k < count; k++) {
-    const left = k * 2 * each;
-    boxes.push({ flat: { x: left + MARGIN, y: TOP, w: side, h: side },
-                 solid: { x: left + each, y: TOP - 20, w: each, h: side + 40 } });
+    const x = k * each + MARGIN;
+    boxes.push({ flat: { x, y: TOP + (full - s) / 2, w: s, h: s },
+                 solid: { x: x + s + 8, y: TOP - 20, w: each - MARGIN - s - 8, h: full + 40 } });
   }
-  return { boxes, height, bar: { x: width - 84, y: TOP, w: 16, h: side } };
+  return { boxes, height: TOP + full + 52, bar: { x: width - 84, y: TOP, w: 16, h: full } };
 }
 
+function lossAt({ z, shape: [n, m] }, x, y) {
+  const i = Math.min(Math.floor(x * (n - 1)), n - 2), j = Math.min(Math.floor(y * (m - 1)), m - 2);
+  const s = x * (n - 1) - i, t = y * (m - 1) - j, at = (a, b) => z[a * m + b];
+  return (1 - s) * ((1 - t) * at(i, j) + t * at(i, j + 1)) + s * ((1 - t) * at(i + 1, j) + t * at(i + 1, j + 1));
+}
+
+const place = ({ span: [a0, a1, b0, b1] }, x, y) => [a0 + x * (a1 - a0), b0 + y * (b1 - b0)];
+
+function words(plane, cross) {
+  const say = (v, digits = 3) => String(Number(v.toPrecision(digits))).replace("-", "−");
+  const [alpha, beta] = place(plane, cross.x, cross.y), loss = lossAt(plane, cross.x, cross.y);
+  return `α = ${say(alpha, 2)}, β = ${say(beta, 2)}: loss ${Number.isFinite(loss) ? say(loss) : "not finite"}`;
+}
+
+function crossOf(g, box, plane, cross) {
+  const x = box.x + cross.x * box.w, y = box.y + (1 - cross.y) * box.h, said = words(plane, cross);
+  for (const [style, width] of [["#fff", 5], ["#000", 2]]) {
+    g.strokeStyle = style; g.lineWidth = width; g.beginPath();
+    g.moveTo(x - 14, y); g.lineTo(x + 14, y); g.moveTo(x, y - 14); g.lineTo(x, y + 14); g.stroke();
+  }
+  g.font = "15px sans-serif"; g.textAlign = "left";
+  const wide = Math.min(g.measureText(said).width, box.w - 12), top = y > box.y + box.h / 2 ? box.y + 30 : box.y + box.h - 26;
+  g.fillStyle = "rgba(255,255,255,0.9)"; g.fillRect(box.x + 2, top, wide + 10, 24);
+  g.fillStyle = "#000"; g.fillText(said, box.x + 7, top + 17, wide);
+}
+
+// Tooltips and names of the controls around the canvas, which ipywidgets leaves out.
+function hint(model, el) {
+  for (const [mark, label, tip] of model.get("hints") || []) {
+    for (const row of document.getElementsByClassName(mark)) {
+      row.title = tip;
+      for (const part of row.querySelectorAll("[role=slider], [contenteditable], select, input, label")) {
+        part.title = tip;
+        if (part.tagName !== "LABEL") part.setAttribute("aria-label", label);
+      }
+    }
+  }
+  const said = el.closest(".lossviz")?.querySelector(".lossviz-words .widget-html-content");
+  if (said) said.setAttribute("role", "status");
+}
+
+function made(el, kind, name) {
+  const part = document.createElement(kind);
+  if (name) part.className = name;
+  el.appendChild(part);
+  return part;
+}
+
+let views = 0;
+
 function render({ model, el }) {
-  const canvas = document.createElement("canvas"), g = canvas.getContext("2d", { willReadFrequently: true });
-  canvas.tabIndex = 0; canvas.style.width = "100%"; canvas.style.touchAction = "none";
-  canvas.setAttribute("role", "img");
-  el.appendChild(canvas);
-  const turn = { ...START };
+  el.classList.add("lossviz-view");
+  const canvas = made(el, "canvas"), g = canvas.getContext("2d", { willReadFrequently: true });
+  const keys = made(el, "div", "lossviz-keys"), heard = made(el, "div", "lossviz-heard");
+  heard.setAttribute("role", "status");
+  keys.id = `lossviz-keys-${++views}`;
+  canvas.tabIndex = 0; canvas.setAttribute("role", "application");
+  canvas.setAttribute("aria-describedby", keys.id);
+  canvas.dataset.lmSuppressShortcuts = "true"; // else arrow keys choose cells of the notebook, too
+  const turn = { ...START }, cross = { plane: 0, x: 0.5, y: 0.5, on: false };
   let frame = read(model), palette = new Uint8Array(0), asked = 0, places = null;
   const load = () => {
     const raw = model.get("palette");
@@ -177,7 +232,7 @@ function render({ model, el }) {
   };
   const draw = () => {
     asked = 0;
-    const width = Math.max(el.clientWidth || 960, 480), count = frame ? frame.planes.length : 1;
+    const width = Math.max(el.clientWidth - 6 || 960, 480), count = frame ? frame.planes.length : 1;
     places = layout(width, count);
     const ratio = DPR();
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(places.height * ratio)) {
@@ -186,6 +241,9 @@ function render({ model, el }) {
     }
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     g.fillStyle = "#fff"; g.fillRect(0, 0, width, places.height);
+    hint(model, el);
+    keys.textContent = `arrow keys turn, + − zoom, Home as at first; Shift + arrows move a cross${
+      model.get("clickable") ? ", Enter clicks there" : ""}${count > 1 ? ", 1 2 choose the plane" : ""}`;
     if (!frame) return;
     const to = scale(frame);
     frame.planes.forEach((plane, k) => {
@@ -193,59 +251,84 @@ function render({ model, el }) {
       marks(g, places.boxes[k].flat, plane);
       legend(g, places.boxes[k].flat, plane.paths);
       solid(g, places.boxes[k].solid, plane, to, palette, turn);
+      if (cross.on && cross.plane === k) crossOf(g, places.boxes[k].flat, plane, cross);
     });
     bar(g, places.bar, frame, to, palette);
     canvas.setAttribute("aria-label", frame.text);
     canvas.dataset.serial = frame.serial;
     canvas.dataset.turn = `${turn.a.toFixed(2)} ${turn.e.toFixed(2)}`;
+    canvas.dataset.cross = cross.on ? words(frame.planes[cross.plane], cross) : "";
+    heard.textContent = canvas.dataset.cross;
   };
   const ask = () => { asked = asked || requestAnimationFrame(draw); };
-  const update = () => { frame = read(model); ask(); };
+  const update = () => {
+    frame = read(model);
+    if (frame && cross.plane >= frame.planes.length) cross.plane = 0;
+    ask();
+  };
   const tell = () => { model.set("turn", { ...turn }); model.save_changes(); };
   const turned = () => { Object.assign(turn, START, model.get("turn")); ask(); };
   const rotate = (a, e) => {
-    turn.a += a; turn.e = Math.min(1.5, Math.max(0.05, turn.e + e)); ask();
+    turn.a += a; turn.e = Math.min(1.5, Math.max(0.05, turn.e + e)); ask(); tell();
+  };
+  const zoom = (factor) => { turn.zoom = Math.min(3, Math.max(0.4, turn.zoom * factor)); ask(); tell(); };
+  const click = (k, x, y) => {
+    const [alpha, beta] = place(frame.planes[k], x, y);
+    model.set("clicked", { plane: k, alpha, beta, serial: Date.now() }); model.save_changes();
+  };
+  const go = (x, y) => {
+    const within = (v) => Math.min(1, Math.max(0, v));
+    if (cross.on) Object.assign(cross, { x: within(cross.x + x / 32), y: within(cross.y + y / 32) });
+    cross.on = true; ask();
   };
   let held = null;
-  const place = (event) => {
+  const where = (event) => {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
   const inside = ([x, y], b) => x >= b.x && x <= b.x + b.w && y >= b.y && y <= b.y + b.h;
   const down = (event) => {
-    const at = place(event);
+    const at = where(event);
     const k = places ? places.boxes.findIndex((b) => inside(at, b.flat)) : -1;
     if (k >= 0 && frame) {
-      const b = places.boxes[k].flat, [a0, a1, b0, b1] = frame.planes[k].span;
-      const alpha = a0 + ((at[0] - b.x) / b.w) * (a1 - a0), beta = b0 + ((b.y + b.h - at[1]) / b.h) * (b1 - b0);
-      model.set("clicked", { plane: k, alpha, beta, serial: Date.now() }); model.save_changes();
+      const b = places.boxes[k].flat;
+      Object.assign(cross, { plane: k, x: (at[0] - b.x) / b.w, y: (b.y + b.h - at[1]) / b.h, on: false });
+      click(k, cross.x, cross.y); ask();
     } else { held = at; canvas.setPointerCapture(event.pointerId); }
   };
   const move = (event) => {
     if (!held) return;
-    const at = place(event);
-    rotate((at[0] - held[0]) * 0.01, (at[1] - held[1]) * 0.01);
-    held = at;
+    const at = where(event);
+    turn.a += (at[0] - held[0]) * 0.01;
+    turn.e = Math.min(1.5, Math.max(0.05, turn.e + (at[1] - held[1]) * 0.01));
+    held = at; ask();
   };
   const up = () => { if (held) tell(); held = null; };
+  const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   const key = (event) => {
-    const turns = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };
-    if (turns[event.key]) rotate(...turns[event.key]);
-    else if (event.key === "+" || event.key === "=") { turn.zoom = Math.min(3, turn.zoom * 1.1); ask(); }
-    else if (event.key === "-") { turn.zoom = Math.max(0.4, turn.zoom / 1.1); ask(); }
-    else if (event.key === "Home") { Object.assign(turn, START); ask(); }
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const way = ways[event.key], k = Number(event.key) - 1;
+    if (way && event.shiftKey) go(...way);
+    else if (way) rotate(0.1 * way[0], -0.1 * way[1]);
+    else if (event.key === "Enter" && !event.shiftKey && cross.on && frame) click(cross.plane, cross.x, cross.y);
+    else if (event.key === "Escape" && cross.on) { cross.on = false; ask(); }
+    else if (event.key === "+" || event.key === "=") zoom(1.1);
+    else if (event.key === "-") zoom(1 / 1.1);
+    else if (event.key === "Home") { Object.assign(turn, START); ask(); tell(); }
+    else if (frame && k >= 0 && k < frame.planes.length) { Object.assign(cross, { plane: k, on: true }); ask(); }
     else return;
-    tell();
     event.preventDefault(); event.stopPropagation();
   };
   const watch = new ResizeObserver(ask);
   watch.observe(el);
   canvas.addEventListener("pointerdown", down); canvas.addEventListener("pointermove", move);
   canvas.addEventListener("pointerup", up); canvas.addEventListener("keydown", key);
-  model.on("change:frame", update); model.on("change:turn", turned);
+  const heeded = [["frame", update], ["turn", turned], ["hints", ask], ["clickable", ask]];
+  for (const [name, act] of heeded) model.on(`change:${name}`, act);
   load(); turned();
   return () => {
-    watch.disconnect(); model.off("change:frame", update); model.off("change:turn", turned);
+    watch.disconnect();
+    for (const [name, act] of heeded) model.off(`change:${name}`, act);
   };
 }
 

@@ -8,7 +8,7 @@ Nothing is fetched from anywhere.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anywidget
@@ -27,7 +27,10 @@ PALETTE = (255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]).astype(np.
 
 
 class SurfaceView(anywidget.AnyWidget):
-    """A canvas that shows planes: drag or arrow keys turn them, + and − bring them nearer.
+    """A canvas that shows planes, and the tooltips of the controls around it.
+
+    Drag or arrow keys turn the surfaces, + and − bring them nearer. Shift and arrow keys move a
+    cross over the contour that tells its loss; Enter is a click there, 1 and 2 choose the plane.
 
     Attributes
     ----------
@@ -37,13 +40,32 @@ class SurfaceView(anywidget.AnyWidget):
         Where the reader clicked last: ``plane`` (its number), ``alpha`` and ``beta``.
     turn : dict
         How the surfaces are turned: ``a`` and ``e`` (angles) and ``zoom``; empty as at first.
+    clickable : bool
+        Whether a click does something, as of :meth:`on_click`.
+    hints : list
+        For each control its class in the page, its label and its tooltip: ipywidgets drops the
+        tooltips of lists and boxes, and does not tell the labels of sliders to a screen reader.
     """
 
     _esm = Path(__file__).parent / "view.js"
+    _css = Path(__file__).parent / "view.css"
     palette = traitlets.Bytes(PALETTE).tag(sync=True)
     frame = traitlets.Dict().tag(sync=True)
     clicked = traitlets.Dict().tag(sync=True)
     turn = traitlets.Dict().tag(sync=True)
+    clickable = traitlets.Bool(False).tag(sync=True)
+    hints = traitlets.List().tag(sync=True)
+
+    def on_click(self, handler: Callable[[dict], None]) -> None:
+        """Have a click on the contour, or Enter at its cross, call something.
+
+        Parameters
+        ----------
+        handler
+            Given the change of ``clicked``.
+        """
+        self.clickable = True
+        self.observe(handler, names="clicked")
 
     def show(self, surfaces: Mapping[str, Surface], **marks: object) -> None:
         """Draw planes, on common levels.

@@ -118,10 +118,10 @@ class Explorer(Panel):
         self._remember(self._controls, *asked)
         for control in self._controls.values():
             control.observe(lambda _: self._submit(), names="value")
-        self._canvas.observe(self._clicked, names="clicked")
-        row = ipywidgets.HBox([stop, again, self._bar, self._curve, self._status])
+        self._canvas.on_click(self._clicked)
+        row = ipywidgets.HBox([stop, again, self._bar, self._curve])
         controls = ipywidgets.HBox(list(self._controls.values()), layout={"flex_flow": "row wrap"})
-        self.children = [controls, self._canvas, row]
+        self.children = [controls, self._canvas, row, self._status]
         self._submit()
 
     @property
