@@ -31,6 +31,7 @@ class Picture(ipywidgets.VBox):
 
     def __init__(self, words: str = ""):
         self.surfaces: dict[str, Surface] = {}
+        self._top: float | None = None  # where levels and colours end
         self._canvas, self._status = SurfaceView(), ipywidgets.HTML(words)
         self._start: dict[ipywidgets.Widget, object] = {}
         self._status.add_class("lossviz-words")
@@ -73,7 +74,7 @@ class Picture(ipywidgets.VBox):
             widget.observe(lambda change, n=name: left.update({n: change["new"]}), names=trait)
 
     def _show(self, surfaces: Mapping[str, Surface], **marks: object) -> None:
-        self._canvas.show(surfaces, **marks)
+        self._canvas.show(surfaces, top=self._top, **marks)
         self.surfaces = dict(surfaces)
 
     def _tell(self, words: str) -> None:
@@ -91,7 +92,7 @@ class Picture(ipywidgets.VBox):
         surfaces = self._still()
         if not surfaces:
             return shown, {}
-        shown["image/png"] = base64.b64encode(still(surfaces)).decode()
+        shown["image/png"] = base64.b64encode(still(surfaces, self._top)).decode()
         return shown, {"image/png": {"alt": frame_of(surfaces)["text"]}}
 
 

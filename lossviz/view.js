@@ -19,7 +19,8 @@ function read(model) {
 function scale(frame) {
   const bend = frame.log ? (x) => Math.log10(Math.max(x, frame.low)) : (x) => x;
   const low = bend(frame.low), high = bend(frame.high), width = high - low || 1;
-  return (x) => (Number.isFinite(x) ? Math.min(1, Math.max(0, (bend(x) - low) / width)) : NaN);
+  const inside = (t) => Math.min(1, Math.max(0, t));
+  return (x, free) => (Number.isFinite(x) ? (free ? (t) => t : inside)((bend(x) - low) / width) : NaN);
 }
 
 function colour(palette, t) {
@@ -50,7 +51,7 @@ function contour(g, box, { z, shape: [n, m] }, to, level) {
   g.beginPath();
   for (let i = 0; i + 1 < n; i++) for (let j = 0; j + 1 < m; j++) {
     const corner = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
-    const value = corner.map(([a, b]) => to(z[a * m + b]) - level);
+    const value = corner.map(([a, b]) => to(z[a * m + b], true) - level);
     if (value.some(Number.isNaN)) continue;
     const cut = [];
     for (let k = 0; k < 4; k++) {
@@ -196,6 +197,9 @@ function hint(model, el) {
   for (const [mark, label, tip] of model.get("hints") || []) {
     for (const row of document.getElementsByClassName(mark)) {
       row.title = tip;
+      row.querySelectorAll("button").forEach((button, k) => {
+        button.title = label.split("|")[k] || tip; button.setAttribute("aria-label", button.title);
+      });
       for (const part of row.querySelectorAll("[role=slider], [contenteditable], select, input, label")) {
         part.title = tip;
         if (part.tagName !== "LABEL") part.setAttribute("aria-label", label);

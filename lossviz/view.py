@@ -87,6 +87,7 @@ def frame_of(
     paths: Sequence[Mapping[str, np.ndarray] | None] = (),
     points: Sequence[tuple[float, float] | None] = (),
     among: Sequence[Surface] = (),
+    top: float | None = None,
 ) -> dict[str, object]:
     """Return what the canvas needs to draw planes on common levels.
 
@@ -101,6 +102,8 @@ def frame_of(
         For each plane a marked point (α, β), or None.
     among
         Other planes that share the levels: the frames of a film.
+    top
+        Where levels and colours end: what is above has the top colour. None: at the highest loss.
 
     Returns
     -------
@@ -113,7 +116,7 @@ def frame_of(
     ValueError
         If there is no finite loss to draw.
     """
-    values = [surface.values["loss"] for surface in (*surfaces.values(), *among)]
+    values = [_below(surface.values["loss"], top) for surface in (*surfaces.values(), *among)]
     finite = np.concatenate([z[np.isfinite(z)] for z in values])
     if not finite.size:
         raise ValueError("no point of this plane has a finite loss: take a smaller span.")
@@ -124,12 +127,18 @@ def frame_of(
         _plane(title, surface, _at(paths, k), _at(points, k))
         for k, (title, surface) in enumerate(surfaces.items())
     ]
-    ticks = [[float(level), number(level)] for level in levels if low <= level <= high]
+    levels = [float(level) for level in levels if top is None or level <= top]
+    ticks = [[level, number(level)] for level in levels if low <= level <= high]
+    ends = [[high, f"≥ {number(high)}"]] if high == top else []
     return {
         "planes": planes, "log": bool(log), "low": low, "high": high,
-        "levels": [float(level) for level in levels], "ticks": _thinned(ticks),
+        "levels": levels, "ticks": [*_thinned(ticks), *ends],
         "quantity": "loss", "text": _told(surfaces),
     }  # fmt: skip
+
+
+def _below(values: np.ndarray, top: float | None) -> np.ndarray:
+    return np.where(np.isfinite(values), np.minimum(values, top or np.inf), values)
 
 
 def _plane(title: str, surface: Surface, paths, point) -> dict[str, object]:
@@ -177,13 +186,15 @@ def _told(surfaces: Mapping[str, Surface]) -> str:
     return "; ".join(parts)
 
 
-def still(surfaces: Mapping[str, Surface]) -> bytes:
+def still(surfaces: Mapping[str, Surface], top: float | None = None) -> bytes:
     """Return a picture of the same planes for readers without a kernel.
 
     Parameters
     ----------
     surfaces
         Title to plane.
+    top
+        As of :func:`frame_of`.
 
     Returns
     -------
@@ -192,17 +203,19 @@ def still(surfaces: Mapping[str, Surface]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    levels, n = plots.shared_levels(*surfaces.values()), len(surfaces)
-    size = (12.0, 5.0) if n <= 2 else (5.0 * n, 5.0)
-    picture = Figure(figsize=size, dpi=1080 / size[0], layout="constrained")
+    values = [_below(surface.values["loss"], top) for surface in surfaces.values()]
+    levels, rows = levels_for(*values, log=log_wanted(*values)), -(-len(surfaces) // 2)
+    picture = Figure(figsize=(12.0, 5.0 * rows), dpi=90, layout="constrained")
     picture.get_layout_engine().set(w_pad=0.2)
     for k, (title, surface) in enumerate(surfaces.items()):
-        flat = picture.add_subplot(1, max(n, 2), k + 1)
-        flat.set_title(title, fontsize=14 * size[0] / 12)
+        flat = picture.add_subplot(rows, 2, k + 1)
+        flat.set_title(title, fontsize=14)
         plots.contour(surface, ax=flat, levels=levels, colorbar=False, caption=False)
-    if n == 1:
+    if len(surfaces) == 1:
         solid = picture.add_subplot(1, 2, 2, projection="3d")
         plots.surface3d(surface, ax=solid, levels=levels, caption=False)
+    if top is not None:
+        picture.supxlabel(f"levels and colours end at a loss of {number(top)}", fontsize=14)
     stream = io.BytesIO()
     picture.savefig(stream, format="png", pil_kwargs={"compress_level": 6})
     return stream.getvalue()

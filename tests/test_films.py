@@ -2,10 +2,12 @@
 
 import base64
 
+import numpy as np
 import pytest
 
 import lossviz as lv
 from lossviz.films import Film
+from lossviz.plots.captions import number
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,22 @@ def test_the_film_over_depths_comes_from_the_planes_of_the_kit():
     bundle, metadata = film._repr_mimebundle_()
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
     assert "56 layers: without: loss from" in metadata["image/png"]["alt"]
+
+
+def test_the_levels_of_the_film_over_depths_end_where_the_words_say():
+    film = lv.depth_film([56, 110])
+    frame, surface = film._canvas.frame, film.surfaces["without"]
+    assert frame["high"] == max(frame["levels"]) == 1000.0
+    highest = surface.values["loss"].max()
+    assert highest > 1e15  # else nothing would have to be cut
+    assert film.status.startswith("110 layers: levels and colours end at a loss of 1000, ")
+    assert f"without goes on to {number(highest)}" in film.status
+    sent = np.frombuffer(frame["planes"][1]["z"], np.float32)
+    np.testing.assert_allclose(sent, surface.values["loss"].ravel(), rtol=1e-6)
+    film._slider.value = 0
+    assert film.status == "56 layers"
+    assert (film._canvas.frame["low"], film._canvas.frame["high"]) == (frame["low"], 1000.0)
+    assert all(film.surfaces[name].values["loss"].max() < 1000 for name in film.surfaces)
 
 
 def test_a_rescaled_net_is_the_same_function_and_only_its_raw_picture_moves(digits):

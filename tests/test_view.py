@@ -25,6 +25,14 @@ def test_two_planes_share_their_range_and_levels():
     assert frame["levels"] == sorted(frame["levels"])
 
 
+def test_levels_end_at_the_top_and_the_numbers_do_not():
+    values = np.array([[1.0, 10.0], [1e6, np.inf]])
+    frame = frame_of({"a": plane(values)}, top=50.0)
+    assert (frame["low"], frame["high"]) == (1.0, 50.0) and max(frame["levels"]) <= 50.0
+    assert np.frombuffer(frame["planes"][0]["z"], np.float32)[2] == 1e6
+    assert "loss from 1 to 10⁶" in frame["text"]
+
+
 def test_the_picture_is_told_in_words():
     text = frame_of({"a net": plane(np.linspace(1, 3, 9).reshape(3, 3))})["text"]
     assert "a net: loss from 1 to 3 on 3 × 3 points" in text
