@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterator, Mapping
 
 import ipywidgets
+from IPython.display import DisplayHandle, display
 
-from lossviz.session import left_at
+from lossviz.session import left_at, running_cell
 from lossviz.storage import fingerprint
 from lossviz.surface import Surface
 from lossviz.view import SurfaceView, frame_of, still
@@ -17,7 +18,10 @@ from lossviz.worker import Worker
 
 __all__ = ["Panel", "Picture"]
 
-LIVE = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # a person sits before it
+LIVE = ("VSCODE_PID", "COLAB_RELEASE_TAG")  # a person sits before it
+DOT = (  # a picture of one transparent pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
+)
 
 
 class Picture(ipywidgets.VBox):
@@ -85,15 +89,30 @@ class Picture(ipywidgets.VBox):
         return self.surfaces
 
     def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
-        """Return the widget, and beside it the picture for readers without a kernel."""
-        bundle = super()._repr_mimebundle_(**options)
-        shown = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        shown["text/plain"] = f"lossviz: {self.status}"
+        """Return the widget, and see to a picture for readers without a kernel."""
+        bundle = dict(super()._repr_mimebundle_(**options))
+        if "JPY_SESSION_NAME" in os.environ and running_cell():
+            # an output of its own, hidden while the widget lives: renewing that of the widget would
+            # draw all controls anew under the reader's hands
+            self._keep_still(display({"image/png": DOT}, raw=True, display_id=True))
+            return {**bundle, "text/plain": "lossviz: run this cell for the picture that moves"}, {}
+        bundle["text/plain"] = f"lossviz: {self.status}"
         surfaces = self._still()
         if not surfaces:
-            return shown, {}
-        shown["image/png"] = base64.b64encode(still(surfaces, self._top)).decode()
-        return shown, {"image/png": {"alt": frame_of(surfaces)["text"]}}
+            return bundle, {}
+        bundle["image/png"] = base64.b64encode(still(surfaces, self._top)).decode()
+        return bundle, {"image/png": {"alt": frame_of(surfaces)["text"]}}
+
+    def _keep_still(self, output: DisplayHandle) -> None:
+        """Have an output follow what the page draws, so that a saved notebook shows it."""
+
+        def update(picture: bytes) -> None:
+            png, words = base64.b64encode(picture).decode(), self._canvas.frame.get("text", "")
+            shown = {"image/png": png, "text/plain": f"lossviz: {self.status}"}
+            output.update(shown, raw=True, metadata={"image/png": {"alt": words}})
+
+        self.add_class("lossviz-kept")
+        self._canvas.on_drawn(update)
 
 
 def _within(box: ipywidgets.Box) -> Iterator[ipywidgets.Widget]:
@@ -141,6 +160,6 @@ class Panel(Picture):
 
     def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
         """Return the widget and its picture, which is waited for where nobody sits before it."""
-        if not any(name in os.environ for name in LIVE):
+        if not running_cell() and not any(name in os.environ for name in LIVE):
             self.wait()
         return super()._repr_mimebundle_(**options)

@@ -2,6 +2,7 @@
 // The kernel sends numbers; everything that is drawn or turned here needs no word from it.
 const DPR = () => Math.min(window.devicePixelRatio || 1, 2);
 const START = { a: -0.7, e: 0.55, zoom: 1 };
+const SETTLED = 700; // ms without a new picture
 const MARGIN = 62, TOP = 34;
 
 function read(model) {
@@ -229,7 +230,7 @@ function render({ model, el }) {
   canvas.setAttribute("aria-describedby", keys.id);
   canvas.dataset.lmSuppressShortcuts = "true"; // else arrow keys choose cells of the notebook, too
   const turn = { ...START }, cross = { plane: 0, x: 0.5, y: 0.5, on: false };
-  let frame = read(model), palette = new Uint8Array(0), asked = 0, places = null;
+  let frame = read(model), palette = new Uint8Array(0), asked = 0, places = null, settled = 0;
   const load = () => {
     const raw = model.get("palette");
     palette = raw.buffer ? new Uint8Array(raw.buffer, raw.byteOffset, raw.byteLength) : new Uint8Array(raw);
@@ -263,7 +264,12 @@ function render({ model, el }) {
     canvas.dataset.turn = `${turn.a.toFixed(2)} ${turn.e.toFixed(2)}`;
     canvas.dataset.cross = cross.on ? words(frame.planes[cross.plane], cross) : "";
     heard.textContent = canvas.dataset.cross;
+    clearTimeout(settled);
+    if (model.get("sends_picture")) settled = setTimeout(send, SETTLED);
   };
+  const send = () => canvas.toBlob(async (picture) => {
+    model.send({ kind: "picture" }, undefined, [await picture.arrayBuffer()]);
+  });
   const ask = () => { asked = asked || requestAnimationFrame(draw); };
   const update = () => {
     frame = read(model);
@@ -331,7 +337,7 @@ function render({ model, el }) {
   for (const [name, act] of heeded) model.on(`change:${name}`, act);
   load(); turned();
   return () => {
-    watch.disconnect();
+    watch.disconnect(); clearTimeout(settled);
     for (const [name, act] of heeded) model.off(`change:${name}`, act);
   };
 }

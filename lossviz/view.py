@@ -42,6 +42,8 @@ class SurfaceView(anywidget.AnyWidget):
         How the surfaces are turned: ``a`` and ``e`` (angles) and ``zoom``; empty as at first.
     clickable : bool
         Whether a click does something, as of :meth:`on_click`.
+    sends_picture : bool
+        Whether the page hands over what it drew, as of :meth:`on_drawn`.
     hints : list
         For each control its class in the page, its label and its tooltip: ipywidgets drops the
         tooltips of lists and boxes, and does not tell the labels of sliders to a screen reader.
@@ -55,6 +57,7 @@ class SurfaceView(anywidget.AnyWidget):
     turn = traitlets.Dict().tag(sync=True)
     clickable = traitlets.Bool(False).tag(sync=True)
     hints = traitlets.List().tag(sync=True)
+    sends_picture = traitlets.Bool(False).tag(sync=True)
 
     def on_click(self, handler: Callable[[dict], None]) -> None:
         """Have a click on the contour, or Enter at its cross, call something.
@@ -66,6 +69,17 @@ class SurfaceView(anywidget.AnyWidget):
         """
         self.clickable = True
         self.observe(handler, names="clicked")
+
+    def on_drawn(self, handler: Callable[[bytes], None]) -> None:
+        """Have the page hand over what it drew as a PNG, each time the reader left it for a moment.
+
+        Parameters
+        ----------
+        handler
+            Given the PNG.
+        """
+        self.sends_picture = True
+        self.on_msg(lambda _, __, buffers: handler(bytes(buffers[0])))
 
     def show(self, surfaces: Mapping[str, Surface], **marks: object) -> None:
         """Draw planes, on common levels.

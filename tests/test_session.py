@@ -125,3 +125,11 @@ def test_films_and_small_widgets_keep_their_controls_too(run, digits):
 
 def test_outside_a_notebook_there_is_no_cell():
     assert session.running_cell() is None
+
+
+def test_a_kernel_that_no_page_shows_waits_for_the_picture(asked, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "inherited by papermill from a notebook")
+    made = asked(seed=4)
+    made.set(seed=8)
+    bundle, _ = made._repr_mimebundle_()
+    assert "final" in bundle["text/plain"] and "image/png" in bundle
