@@ -20,6 +20,7 @@ FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+WAIT = 120_000  # ms, for a crowded machine
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
         "fetchNews": "false", "checkForUpdates": False,
@@ -76,11 +77,11 @@ class Lab:
                     raise
                 time.sleep(0.2)
 
-    def add(self, name, source):
-        """Write a notebook of one cell, and start its kernel."""
+    def add(self, name, *sources):
+        """Write a notebook with these cells, and start its kernel."""
         # without the name of a kernel in it, JupyterLab now and then asks for one in a dialog
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        cells = [nbformat.v4.new_code_cell(source.strip())]
+        cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
         made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
         nbformat.write(made, self.notebooks / name)
         told = {"path": name, "name": name, "type": "notebook", "kernel": {"name": "python3"}}
@@ -93,6 +94,64 @@ class Lab:
         self.process.terminate()
         self.process.wait(20)
         self.log.close()
+
+
+class Shown:
+    """A widget of the kit in a notebook that is open, and what a reader does to it."""
+
+    def __init__(self, page, cell=0):
+        self.page = page
+        self.root = page.locator(".jp-CodeCell").nth(cell).locator(".lossviz")
+        self.canvas = self.root.locator("canvas")
+
+    def says(self, text):
+        """Wait until the line under the picture says this; return the line."""
+        line = self.root.locator(".lossviz-words", has_text=text)
+        line.wait_for(timeout=WAIT)
+        return line.inner_text()
+
+    def label(self):
+        """Return what the picture is in words."""
+        return self.canvas.get_attribute("aria-label")
+
+    def serial(self):
+        """Return the number of the picture that is drawn."""
+        return int(self.canvas.get_attribute("data-serial") or 0)
+
+    def drawn_after(self, serial, *words):
+        """Wait until a later picture than this is drawn whose label has these words."""
+        self.page.wait_for_function(
+            "([canvas, serial, words]) => +canvas.dataset.serial > serial"
+            " && words.every(each => canvas.getAttribute('aria-label').includes(each))",
+            arg=[self.canvas.element_handle(), serial, list(words)],
+            timeout=WAIT,
+        )
+
+    def slider(self, name):
+        """Return the handle of a slider."""
+        return self.root.locator(".widget-hslider", has_text=name).locator("[role=slider]")
+
+    def place(self):
+        """Return where the widget is in the page, and how large."""
+        return self.root.bounding_box()
+
+
+def notebook(browser, lab, name, *sources):
+    """Open a notebook with these cells and run them; return its page, problems and requests."""
+    lab.add(name, *sources)
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page.problems, page.outside = [], []
+    ours = (lab.address, lab.address.replace("http", "ws"), "data:", "blob:")
+
+    def note(request):
+        if not request.url.startswith(ours):
+            page.outside.append(request.url)
+
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("request", note)
+    page.goto(f"{lab.address}/lab/tree/{name}?token={lab.token}&reset")
+    run_all(page, WAIT)
+    return page
 
 
 def run_all(page, timeout):

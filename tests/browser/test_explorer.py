@@ -1,7 +1,7 @@
 """The explorer in a real JupyterLab: controls, pictures, clicks, and no way to the outside."""
 
 import pytest
-from jupyter_lab import run_all
+from jupyter_lab import Shown, notebook
 
 CELL = """
 import torch
@@ -18,62 +18,27 @@ explorer = lv.explore(Small(), depth=8, width=2, points=17, samples=128, epochs=
 explorer
 """
 FINAL = "17 × 17 points, 128 samples, final"
-WAIT = 120_000
 pytestmark = pytest.mark.browser
 
 
-class Page:
-    """The notebook in the browser, with its widget drawn."""
-
-    def __init__(self, page, lab):
-        self.page, self.problems, self.outside = page, [], []
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("request", lambda request: self._note(request.url, lab))
-        page.goto(f"{lab.address}/lab/tree/explorer.ipynb?token={lab.token}&reset")
-        run_all(page, WAIT)
-        page.wait_for_selector(".jp-OutputArea canvas", timeout=WAIT)
-        self.canvas = page.locator(".jp-OutputArea canvas")
-        self.final()
-
-    def _note(self, url, lab):
-        if not url.startswith((lab.address, lab.address.replace("http", "ws"), "data:", "blob:")):
-            self.outside.append(url)
-
-    def status(self, text):
-        """Wait until the line under the picture says this."""
-        self.page.wait_for_selector(f".jp-OutputArea :text('{text}')", timeout=WAIT)
+class Explorer(Shown):
+    """The explorer, whose pictures are refined until they are final."""
 
     def final(self):
         """Wait for the finished picture; return what it is in words."""
-        self.status(FINAL)
-        return self.canvas.get_attribute("aria-label")
+        self.says(FINAL)
+        return self.label()
 
-    def serial(self):
-        """Return the number of the picture that is drawn."""
-        return int(self.canvas.get_attribute("data-serial") or 0)
-
-    def drawn_after(self, serial, words="17 × 17 points"):
+    def drawn_after(self, serial, *words):
         """Wait until a later picture than this is drawn, is said to be this, and is final."""
-        self.page.wait_for_function(
-            "([n, text, words]) => { const c = document.querySelector('.jp-OutputArea canvas');"
-            " const label = c.getAttribute('aria-label');"
-            " return +c.dataset.serial > n && document.body.innerText.includes(text)"
-            " && label.includes('17 × 17 points') && label.includes(words); }",
-            arg=[serial, FINAL, words],
-            timeout=WAIT,
-        )
-
-    def slider(self, name):
-        """Return the handle of a slider."""
-        row = self.page.locator(".jp-OutputArea .widget-hslider", has_text=name)
-        return row.locator(".noUi-handle").first
+        super().drawn_after(serial, "17 × 17 points", *words)
+        self.says(FINAL)
 
 
 @pytest.fixture(scope="module")
 def shown(browser, lab):
-    lab.add("explorer.ipynb", CELL)
-    page = browser.new_page(viewport={"width": 1500, "height": 1000})
-    yield Page(page, lab)
+    page = notebook(browser, lab, "explorer.ipynb", CELL)
+    yield Explorer(page)
     page.close()
 
 
@@ -138,8 +103,8 @@ def test_a_click_tells_loss_and_curvature_and_trains_on(shown):
     shown.final()
     box = shown.canvas.bounding_box()
     shown.page.mouse.click(box["x"] + 160, box["y"] + 130)
-    shown.status("λ max")
-    shown.status("steps of training: loss")
+    shown.says("λ max")
+    shown.says("steps of training: loss")
 
 
 def test_each_list_and_box_draws_another_picture(shown):
@@ -160,7 +125,7 @@ def test_each_list_and_box_draws_another_picture(shown):
 def test_an_error_in_the_background_is_one_sentence_and_the_next_choice_goes_on(shown):
     lists = shown.page.locator(".jp-OutputArea .widget-dropdown", has_text="batch norm")
     lists.locator("select").select_option("recalibrated")
-    shown.status("no <samples> today: take another batch norm.")
+    shown.says("no <samples> today: take another batch norm.")
     serial = shown.serial()
     lists.locator("select").select_option("stored")
     shown.drawn_after(serial)
@@ -186,7 +151,7 @@ def test_stop_says_how_to_go_on_and_a_deeper_net_is_trained_by_keys(shown):
     shown.slider("depth").focus()
     shown.page.keyboard.press("ArrowRight")
     shown.page.click(".jp-OutputArea button:text('stop')")
-    shown.status("stopped: move a control to go on")
+    shown.says("stopped: move a control to go on")
     serial = shown.serial()
     shown.slider("depth").focus()
     shown.page.keyboard.press("ArrowLeft")
@@ -194,4 +159,4 @@ def test_stop_says_how_to_go_on_and_a_deeper_net_is_trained_by_keys(shown):
 
 
 def test_nothing_was_asked_of_the_world_outside_and_no_script_failed(shown):
-    assert shown.problems == [] and shown.outside == []
+    assert shown.page.problems == [] and shown.page.outside == []
