@@ -146,8 +146,8 @@ def watch_training(
         told = "before training"
         if epoch:
             run = fit(
-                net, train, epochs=1, batch_size=64, lr=lr, schedule="constant", seed=epoch,
-                record=None, progress=False,
+                net, train, epochs=1, batch_size=min(64, len(train)), lr=lr,
+                schedule="constant", seed=epoch, record=None, progress=False,
             )  # fmt: skip
             told = f"epoch {epoch}: train loss {run.history[-1]['train_loss']:.3g}"
         loss = Objective(net, train[:samples], batch_norm="batch")

@@ -117,7 +117,7 @@ def train_live(
     def epoch(number: int) -> None:
         lr = 0.05 * (1 + math.cos(math.pi * (number + 0.5) / epochs))
         run = fit(
-            net, train, epochs=1, batch_size=64, lr=lr, weight_decay=5e-4,
+            net, train, epochs=1, batch_size=min(64, len(train)), lr=lr, weight_decay=5e-4,
             schedule="constant", seed=number, record=None, progress=False,
         )  # fmt: skip
         recorder.record(number + 1)

@@ -118,3 +118,9 @@ def test_a_ball_in_the_plane_has_the_loss_of_the_place_that_is_drawn(digits):
     there = {k: w + alpha * u[k] + beta * v[k] for k, w in balls.loss.weights.items()}
     assert f"SGD {balls.loss(there):.3g}," in balls.status
     balls.close()
+
+
+def test_fewer_samples_than_a_usual_batch_will_do(digits):
+    net = lv.models.resnet(8, width=2, seed=0)
+    film = lv.watch_training(net, digits[:20], epochs=1, points=3, progress=False)
+    assert film.status.startswith("epoch 1: train loss")
