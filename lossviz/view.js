@@ -203,7 +203,9 @@ function hint(model, el) {
       });
       for (const part of row.querySelectorAll("[role=slider], [contenteditable], select, input, label")) {
         part.title = tip;
-        if (part.tagName !== "LABEL") part.setAttribute("aria-label", label);
+        const typed = part.isContentEditable; // the number beside a slider
+        if (typed) part.setAttribute("role", "textbox");
+        if (part.tagName !== "LABEL") part.setAttribute("aria-label", label + (typed ? ", typed" : ""));
       }
     }
   }

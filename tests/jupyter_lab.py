@@ -107,7 +107,11 @@ class Shown:
     def says(self, text):
         """Wait until the line under the picture says this; return the line."""
         line = self.root.locator(".lossviz-words", has_text=text)
-        line.wait_for(timeout=WAIT)
+        try:
+            line.wait_for(timeout=WAIT)
+        except Exception as problem:
+            problem.add_note(f"it says: {self.root.locator('.lossviz-words').inner_text()}")
+            raise
         return line.inner_text()
 
     def label(self):

@@ -17,6 +17,7 @@ class Small:
 explorer = lv.explore(Small(), depth=8, width=2, points=17, samples=128, epochs=1)
 explorer
 """
+START = "-0.70 0.55"
 FINAL = "17 × 17 points, 128 samples, final"
 pytestmark = pytest.mark.browser
 
@@ -156,6 +157,71 @@ def test_stop_says_how_to_go_on_and_a_deeper_net_is_trained_by_keys(shown):
     shown.slider("depth").focus()
     shown.page.keyboard.press("ArrowLeft")
     shown.drawn_after(serial)
+
+
+DEEP = """
+import torch
+torch.set_num_threads(1)
+import lossviz as lv
+class Few:
+    train = lv.data.digits().train[:64]
+lv.explore(Few, depth=8, width=2, points=5, samples=32, epochs=20)
+"""
+
+
+@pytest.fixture
+def deep(browser, lab, request):
+    page = notebook(browser, lab, f"{request.node.name}.ipynb", DEEP)
+    shown = Shown(page)
+    shown.says("5 × 5 points, 32 samples, final")
+    yield shown
+    page.close()
+
+
+def test_depth_and_width_go_to_their_ends_by_a_key_and_training_is_stopped(deep):
+    place = deep.place()
+    for key, width in (("End", "32"), ("Home", "2")):
+        serial = deep.serial()
+        deep.slider("width").focus()
+        deep.page.keyboard.press(key)
+        deep.root.locator(".widget-readout", has_text=width).wait_for()
+        deep.drawn_after(serial)
+        deep.says("5 × 5 points, 32 samples, final")
+        assert deep.place() == place
+    deep.slider("depth").focus()
+    deep.page.keyboard.press("End")
+    deep.says("training ResNet-302")
+    assert deep.slider("depth").get_attribute("aria-valuenow") == "302.0"
+    assert deep.place() == place
+    deep.root.locator("button", has_text="stop").click()
+    deep.says("stopped: move a control to go on")
+    assert deep.place() == place
+
+
+def test_a_cell_that_runs_again_keeps_controls_and_turn_and_reset_forgets_them(deep):
+    deep.slider("seed").focus()
+    deep.page.keyboard.press("ArrowRight")
+    deep.canvas.focus()
+    for key in ("ArrowLeft", "ArrowUp", "+"):
+        deep.page.keyboard.press(key)
+    ahead = "([canvas, turn]) => canvas.dataset.turn !== turn"
+    deep.page.wait_for_function(ahead, arg=[deep.canvas.element_handle(), START])
+    turn = deep.canvas.get_attribute("data-turn")
+    old = deep.canvas.element_handle()
+    deep.page.locator(".jp-CodeCell .cm-content").first.click()
+    deep.page.keyboard.press("Control+Enter")
+    deep.page.wait_for_function("old => !old.isConnected", arg=old)
+    deep.page.wait_for_function(
+        "turn => document.querySelector('.lossviz canvas')?.dataset.turn === turn", arg=turn
+    )
+    assert deep.slider("seed").get_attribute("aria-valuenow") == "2.0"
+    deep.root.locator("button", has_text="reset").click()
+    deep.page.wait_for_function(
+        "start => document.querySelector('.lossviz canvas').dataset.turn === start", arg=START
+    )
+    deep.page.wait_for_function(
+        "e => e.getAttribute('aria-valuenow') === '1.0'", arg=deep.slider("seed").element_handle()
+    )
 
 
 def test_nothing_was_asked_of_the_world_outside_and_no_script_failed(shown):
