@@ -29,6 +29,14 @@ SETTINGS = {
 }  # fmt: skip
 
 
+FOCUSED = """() => {
+    const e = document.activeElement, ring = parseFloat(getComputedStyle(e).outlineWidth);
+    const name = e.getAttribute("aria-label") || e.innerText || e.labels?.[0]?.innerText;
+    const tip = e.title || document.getElementById(e.getAttribute("aria-describedby"))?.innerText;
+    return [name, tip, e.closest(".lossviz") ? ring : 0, e.tagName];
+}"""
+
+
 class Lab:
     """A JupyterLab on a port of its own, with settings of its own."""
 
@@ -92,7 +100,7 @@ class Lab:
         for session in self.ask("api/sessions"):
             self.ask(f"api/sessions/{session['id']}", method="DELETE")
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
         self.log.close()
 
 
@@ -135,6 +143,17 @@ class Shown:
         """Return the handle of a slider."""
         return self.root.locator(".widget-hslider", has_text=name).locator("[role=slider]")
 
+    def tab_stops(self):
+        """Go through all controls by the Tab key; return name, tooltip, ring and kind of each."""
+        stops = self.root.locator("button, [role=slider], [contenteditable], select, input, canvas")
+        stops.first.focus()
+        self.page.keyboard.press("Shift")  # the browser shows rings to readers at the keys
+        found = []
+        for _ in range(stops.count()):
+            found.append(self.page.evaluate(FOCUSED))
+            self.page.keyboard.press("Tab")
+        return found
+
     def place(self):
         """Return where the widget is in the page, and how large."""
         return self.root.bounding_box()
@@ -144,6 +163,7 @@ def notebook(browser, lab, name, *sources):
     """Open a notebook with these cells and run them; return its page, problems and requests."""
     lab.add(name, *sources)
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page.set_default_timeout(WAIT)
     page.problems, page.outside = [], []
     ours = (lab.address, lab.address.replace("http", "ws"), "data:", "blob:")
 

@@ -132,20 +132,16 @@ def test_an_error_in_the_background_is_one_sentence_and_the_next_choice_goes_on(
     shown.drawn_after(serial)
 
 
-def test_every_control_is_reached_by_the_tab_key_and_has_a_label(shown):
-    controls = shown.page.locator(
-        ".jp-OutputArea .widget-hslider, .jp-OutputArea .widget-dropdown,"
-        " .jp-OutputArea .widget-checkbox"
-    )
-    told = controls.evaluate_all(
-        "all => all.map(e => [...e.querySelectorAll('label')].map(f => f.innerText).join(' '))"
-    )
-    assert len({label.strip("\u200b ") for label in told} - {""}) == 10
-    stops = shown.page.locator(
-        ".jp-OutputArea .noUi-handle[tabindex='0'], .jp-OutputArea select,"
-        " .jp-OutputArea input[type='checkbox'], .jp-OutputArea canvas[tabindex='0']"
-    )
-    assert stops.count() == 11
+def test_tab_goes_through_all_controls_each_with_a_name_a_tooltip_and_a_ring(shown):
+    stops = shown.tab_stops()
+    assert all(name and tip and ring >= 2 for name, tip, ring, _ in stops)
+    names = [name for name, *_ in stops if not name.endswith(", typed")]
+    assert names[:5] == ["depth", "width", "shortcuts", "both, side by side", "directions"]
+    assert names[5:10] == ["seed", "rotation °", "span", "scale", "batch norm"]
+    assert names[10].startswith("ResNet-8") and names[11:] == ["stop", "reset"]
+    assert {name for name, *_ in stops} - set(names) == {
+        f"{slider}, typed" for slider in ("depth", "width", "seed", "rotation °", "span")
+    }
 
 
 def test_stop_says_how_to_go_on_and_a_deeper_net_is_trained_by_keys(shown):
