@@ -1,0 +1,132 @@
+"""The minima of small and of large batches: VGG-9 on CIFAR-10, with and without weight decay.
+
+Li et al. 2018, sec. 3 and 4, at the scale a machine allows: width, epochs, batches and images are
+options. ``train`` goes on where it was killed; ``lines`` draws between two nets, and around each::
+
+    python -m lossviz.batch_minima train --cifar10 FOLDER --batch-size 128 --out small.safetensors
+    python -m lossviz.batch_minima lines --cifar10 FOLDER --small A --large B --out STEM
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import nn
+
+from lossviz import data, models
+from lossviz.directions import toward
+from lossviz.normalization import random_direction
+from lossviz.objective import Objective
+from lossviz.planes import line
+from lossviz.split import Split
+from lossviz.storage import atomic_write
+from lossviz.training import fit
+
+__all__ = ["main"]
+
+RECIPE = {"optimizer": "nesterov", "momentum": 0.9, "schedule": "step", "record": None}
+BETWEEN, AROUND = (-0.5, 1.5), 1.0  # how far a line goes, as in the paper
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train one net, or draw the lines of two.
+
+    Parameters
+    ----------
+    arguments
+        Of the command line; those of the process where None.
+    """
+    asked = _parser().parse_args(arguments)
+    torch.set_num_threads(asked.threads)
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    images = data.cifar10(asked.cifar10)
+    if asked.command == "train":
+        _train(asked, images)
+    else:
+        _lines(asked, images)
+
+
+def _train(asked: argparse.Namespace, images: data.Dataset) -> None:
+    """Train, with the running state beside ``--out``; the end has weights and history."""
+    train = images.train[: asked.images] if asked.images else images.train
+    net = _net(asked.width, asked.seed, train)
+    names = ("epochs", "batch_size", "lr", "weight_decay", "seed")
+    settings = {name: getattr(asked, name) for name in names}
+    running = asked.out.with_suffix(".run")
+    run = fit(net, train, test=images.test, path=running, **settings, **RECIPE)
+    if run.interrupted:
+        print(f"{run}: the same command goes on from there.")
+        return
+    about = {**settings, **RECIPE, "width": asked.width, "images": len(train), "data": images.name}
+    told = {"settings": json.dumps(about), "history": json.dumps(run.history)}
+    kept = {name: value.contiguous() for name, value in net.state_dict().items()}
+    atomic_write(asked.out, save(kept, told))
+    print(run)
+
+
+def _net(width: int, seed: int, images: Split) -> nn.Module:
+    channels, size = images.inputs.shape[1], images.inputs.shape[-1]
+    return models.vgg(9, width, size=size, channels=channels, seed=seed)
+
+
+def _lines(asked: argparse.Namespace, images: data.Dataset) -> None:
+    """Draw both nets' surroundings, and the way from one to the other, for train and test."""
+    nets = {name: _stored(getattr(asked, name), images.train) for name in ("small", "large")}
+    way = toward(nets["small"], nets["large"])
+    ways = {name: random_direction(net, seed=asked.seed) for name, net in nets.items()}
+    for part in ("train", "test"):
+        split = getattr(images, part)[: asked.samples]
+        for name, net in nets.items():
+            loss, path = Objective(net, split), f"{asked.out}_{name}_{part}.npz"
+            print(line(loss, ways[name], span=AROUND, points=asked.points, path=path))
+        loss = Objective(nets["small"], split, batch_norm="interpolated")  # statistics move along
+        path = f"{asked.out}_between_{part}.npz"
+        print(line(loss, way, span=BETWEEN, points=asked.points, path=path))
+
+
+def _stored(path: Path, images: Split) -> nn.Module:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}: give the --out of a training.")
+    with safe_open(path, "pt") as stored:
+        settings = json.loads((stored.metadata() or {}).get("settings", "{}"))
+    if "width" not in settings:
+        raise ValueError(
+            f"{path.name!r} has no settings: give the --out of a training by this command."
+        )
+    net = models.load_weights(_net(settings["width"], settings["seed"], images), path)
+    told = f"batch {settings['batch_size']}, weight decay {settings['weight_decay']:g}"
+    net.name = f"{net.name}, {told}, {settings['epochs']} epochs"
+    return net.eval()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lossviz.batch_minima", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train, lines = commands.add_parser("train"), commands.add_parser("lines")
+    for each, text in ((train, "the weights, ….safetensors"), (lines, "how the files begin")):
+        each.add_argument("--cifar10", required=True, help="the folder of CIFAR-10, or of a part")
+        each.add_argument("--out", type=Path, required=True, help=text)
+        each.add_argument("--threads", type=int, default=1)
+    train.add_argument("--batch-size", type=int, default=128, help="8192 is the paper's large one")
+    train.add_argument("--weight-decay", type=float, default=0.0, help="5e-4 in the paper")
+    train.add_argument("--lr", type=float, default=0.1)
+    train.add_argument("--epochs", type=int, default=300)
+    train.add_argument("--width", type=int, default=64)
+    train.add_argument("--images", type=int, help="the first so many; all by default")
+    train.add_argument("--seed", type=int, default=0, help="of initialization and order")
+    for name in ("small", "large"):
+        lines.add_argument(f"--{name}", type=Path, required=True, help="the --out of a training")
+    lines.add_argument("--points", type=int, default=51)
+    lines.add_argument("--samples", type=int, default=1024, help="the first so many images")
+    lines.add_argument("--seed", type=int, default=1, help="of the directions around each net")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The command that trains nets by small and by large batches, and draws between and around them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+import lossviz as lv
+from lossviz.batch_minima import main
+from lossviz.shipped import shipped
+
+SCALE = ["--width", "1", "--epochs", "3", "--lr", "0.05"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A CIFAR-10 of noise: 24 images to train on, 8 to test."""
+    random, arrays = np.random.default_rng(0), {}
+    folder = tmp_path_factory.mktemp("cifar10")
+    for part, n in (("train", 24), ("test", 8)):
+        arrays[f"{part}_images"] = random.integers(0, 256, (n, 32, 32, 3), np.uint8)
+        arrays[f"{part}_labels"] = random.integers(0, 10, n).astype(np.uint8)
+    np.savez(folder / "cifar10_lossless_part.npz", **arrays)
+    return folder
+
+
+def train(folder, name, *words):
+    out = folder / f"{name}.safetensors"
+    main(["train", "--cifar10", str(folder), *SCALE, *words, "--out", str(out)])
+    return out
+
+
+@pytest.fixture(scope="module")
+def nets(folder):
+    small = train(folder, "small", "--batch-size", "4", "--weight-decay", "5e-4")
+    return small, train(folder, "large", "--batch-size", "24")
+
+
+def net_at(path):
+    return lv.models.load_weights(lv.models.vgg(9, 1, size=32, channels=3), path).eval()
+
+
+def test_a_file_of_weights_says_how_they_were_trained_and_how_well_they_do(folder, nets):
+    with safe_open(nets[0], "pt") as stored:
+        told = {name: json.loads(text) for name, text in stored.metadata().items()}
+    assert told["settings"]["batch_size"] == 4 and told["settings"]["weight_decay"] == 5e-4
+    assert told["settings"]["optimizer"] == "nesterov" and told["settings"]["images"] == 24
+    test = lv.data.cifar10(folder).test
+    right = (net_at(nets[0])(test.inputs).argmax(1) == test.targets).double().mean()
+    assert told["history"][-1]["test_accuracy"] == pytest.approx(float(right))
+    assert told["history"][-1]["steps"] == 3 * 6
+
+
+def test_the_lines_run_from_the_small_batch_net_to_the_large_batch_one(folder, nets):
+    small, large = nets
+    words = ["--small", str(small), "--large", str(large), "--points", "5", "--samples", "6"]
+    main(["lines", "--cifar10", str(folder), *words, "--out", str(folder / "l")])
+    images = lv.data.cifar10(folder)
+    for part in ("train", "test"):
+        split = getattr(images, part)[:6]
+        scores = [net_at(path)(split.inputs).detach() for path in nets]
+        expected = [float(cross_entropy(each, split.targets)) for each in scores]
+        between = lv.Surface.load(folder / f"l_between_{part}.npz")
+        at = dict(zip(between.axes[0], between.values["loss"], strict=True))
+        assert [at[0], at[1]] == pytest.approx(expected, rel=1e-5)
+        for name, loss in zip(("small", "large"), expected, strict=True):
+            around = lv.Surface.load(folder / f"l_{name}_{part}.npz")
+            assert around.values["loss"][2] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_training_goes_on_to_the_same_bits(folder):
+    words = ["--batch-size", "4", "--epochs", "20"]
+    out = folder / "killed.safetensors"
+    command = [sys.executable, "-m", "lossviz.batch_minima", "train", "--cifar10", str(folder)]
+    whole = [*command, *SCALE, *words, "--out", str(out)]
+    with subprocess.Popen(whole, stderr=subprocess.PIPE) as process:
+        while os.read(process.stderr.fileno(), 1 << 16):  # the bar, at every tenth of a second
+            if out.with_suffix(".run").exists():
+                process.kill()
+    assert process.returncode == -signal.SIGKILL and not out.exists()
+    found, straight = train(folder, "killed", *words), train(folder, "straight", *words)
+    expected = load_file(straight)
+    assert all(torch.equal(value, expected[name]) for name, value in load_file(found).items())
+
+
+def test_a_net_that_is_not_there_is_named(folder, nets, tmp_path):
+    words = ["--cifar10", str(folder), "--out", str(tmp_path / "l"), "--large", str(nets[1])]
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*none.*give the --out"):
+        main(["lines", *words, "--small", str(tmp_path / "none")])
+    weights = shipped("depths/resnet8_skip_width8_seed0.safetensors")
+    with pytest.raises(ValueError, match=r"has no settings: give the --out"):
+        main(["lines", *words, "--small", str(weights)])
