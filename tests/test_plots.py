@@ -632,3 +632,9 @@ def test_a_picture_without_caption_is_told_by_its_axes():
 
 def test_one_unit_is_as_long_upwards_as_to_the_right():
     assert plots.contour(bowl()).axes.get_aspect() == 1
+
+
+def test_ticks_on_both_sides_of_zero_are_written_alike():
+    ticks = -0.01 + 0.005 * np.arange(5)  # as a locator computes them, off by rounding
+    assert [number(tick) for tick in ticks] == ["−0.01", "−0.005", "0", "0.005", "0.01"]
+    assert number(0.005 - 1e-15) == number(0.005) == "0.005"

@@ -136,7 +136,7 @@ def number(value: float, _=None) -> str:
     >>> [number(value) for value in (0.05, 10.0, 20000.0, 1e-3, -1.5)]
     ['0.05', '10', '2·10⁴', '10⁻³', '−1.5']
     """
-    if value == 0 or 0.005 <= abs(value) < 9999.5:
+    if value == 0 or 0.005 <= abs(value) * (1 + 1e-9) < 9999.5:  # a tick may be off by rounding
         return f"{value:.4g}".replace("-", "−")
     digits, power = f"{value:.3e}".split("e")
     digits = digits.rstrip("0").rstrip(".")
