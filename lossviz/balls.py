@@ -46,7 +46,7 @@ def drop_ball(
         Samples of the loss.
     in_plane
         True: only α and β move, and the path is what you see. False: all weights move, and what is
-        drawn is the projection of their path.
+        drawn is the projection of their path: a small share of it, which the words tell.
     lr
         Step size of SGD and momentum, along a gradient of at most length 1; a tenth of it for Adam.
     seed
@@ -111,7 +111,10 @@ class Balls(Panel):
         self._show({"loss": self.surface}, paths=[self.paths], points=[at])
         told = ", ".join(f"{name} {ball.loss:.3g}" for name, ball in balls.items())
         steps = len(next(iter(self.paths.values()))) - 1
-        self._tell(f"loss after {steps} steps: {told}")
+        seen = ", ".join(f"{ball.seen():.0%}" for ball in balls.values() if not ball.in_plane)
+        self._tell(
+            f"loss after {steps} steps: {told}" + (seen and f"; the plane shows {seen} of the way")
+        )
 
 
 class _Ball:
@@ -121,13 +124,20 @@ class _Ball:
         self.objective, self.u, self.v = objective, *surface.directions
         self.in_plane, self.path = in_plane, [np.array(at)]
         self.place = torch.tensor(at, dtype=torch.float64, requires_grad=True)
-        self.weights = {k: w.clone() for k, w in self._at(*at).items()}
+        self.start = self._at(*at)
+        self.weights = {k: w.clone() for k, w in self.start.items()}
         self.moving = [self.place] if in_plane else list(self.weights.values())
         self.loss = objective(self.weights)
 
     def _at(self, alpha: float, beta: float) -> dict[str, Tensor]:
         base = self.objective.weights
         return {k: w + alpha * self.u[k] + beta * self.v[k] for k, w in base.items()}
+
+    def seen(self) -> float:
+        """Return how long the projection of the way on the plane is, as a share of the way."""
+        whole = toward(self.start, self.weights).norm()
+        alpha, beta = (self.path[-1] - self.path[0]).tolist()
+        return (alpha * self.u + beta * self.v).norm() / whole if whole else 1.0
 
     def step(self, rule: torch.optim.Optimizer) -> None:
         """Go one step down."""

@@ -47,8 +47,8 @@ def make_controls(view: View) -> dict[str, ipywidgets.Widget]:
     dict
         Name of a field of :class:`View` to control.
     """
-    wide = {"style": {"description_width": "90px"}, "layout": {"width": "320px"}}
-    half = {"indent": False, "layout": {"width": "190px"}}
+    wide = {"style": {"description_width": "90px"}, "layout": {"width": "285px"}}
+    half = {"indent": False, "layout": {"width": "165px"}}
     kinds = [name for name, value in NORMALIZATIONS.items() if value == view.normalize]
     widths = sorted({*WIDTHS, view.width})
     return {

@@ -23,6 +23,7 @@ from lossviz.surface import Surface
 
 __all__ = ["SurfaceView", "frame_of", "still"]
 
+HERE = Path(__file__).parent
 PALETTE = (255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8).tobytes()
 
 
@@ -49,8 +50,8 @@ class SurfaceView(anywidget.AnyWidget):
         tooltips of lists and boxes, and does not tell the labels of sliders to a screen reader.
     """
 
-    _esm = Path(__file__).parent / "view.js"
-    _css = Path(__file__).parent / "view.css"
+    _esm = "\n".join((HERE / name).read_text("utf-8") for name in ("drawing.js", "view.js"))
+    _css = HERE / "view.css"
     palette = traitlets.Bytes(PALETTE).tag(sync=True)
     frame = traitlets.Dict().tag(sync=True)
     clicked = traitlets.Dict().tag(sync=True)

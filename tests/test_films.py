@@ -1,11 +1,13 @@
 """Films share their levels; a rescaled net is the same function and another raw picture."""
 
 import base64
+import re
 
 import numpy as np
 import pytest
 
 import lossviz as lv
+from lossviz.balls import _Ball
 from lossviz.films import Film
 from lossviz.plots.captions import number
 
@@ -103,10 +105,29 @@ def test_balls_run_down_from_the_point_where_they_were_dropped(digits, in_plane)
     assert list(balls.paths) == ["SGD", "momentum", "Adam"]
     assert all(path[0].tolist() == [0.5, -0.5] for path in balls.paths.values())
     top = balls.surface.values["loss"][3, 1]
-    ends = [float(part.split()[-1]) for part in balls.status.split(": ")[1].split(", ")]
-    assert min(ends) < top
+    told, _, seen = balls.status.split(": ")[1].partition("; ")
+    assert min(float(part.split()[-1]) for part in told.split(", ")) < top
+    if in_plane:
+        assert seen == ""
+    else:  # two of 1,000 directions
+        assert all(0 <= int(share) < 60 for share in re.findall(r"(\d+)%", seen))
+        assert len(re.findall(r"\d+%", seen)) == 3
     assert all(w.equal(before[k]) for k, w in balls.loss.weights.items())
     balls.close()
+
+
+def test_the_share_of_a_way_that_the_plane_shows_is_that_of_its_projection(digits):
+    net = lv.models.mlp((8,), seed=0)
+    loss = lv.Objective(net, digits)
+    u, v = (lv.random_direction(net, seed=k, normalize=None) for k in (1, 2))
+    ball = _Ball(loss, lv.plane(loss, u, v, points=3, progress=False), (0.0, 0.0), False)
+    across = lv.random_direction(net, seed=3, normalize=None)
+    gram = [[float(a.dot(b)) for b in (u, v)] for a in (u, v)]
+    alpha, beta = np.linalg.solve(gram, [across.dot(u), across.dot(v)]).tolist()
+    inside = alpha * u + beta * v
+    ball.weights = {k: w + 0.1 * across[k] for k, w in ball.start.items()}
+    ball.path.append(0.1 * np.array([alpha, beta]))
+    assert ball.seen() == pytest.approx(inside.norm() / across.norm(), rel=1e-4)
 
 
 def test_a_ball_in_the_plane_has_the_loss_of_the_place_that_is_drawn(digits):
