@@ -57,6 +57,15 @@ def colour_bar(shown):
     )
 
 
+def pixel(shown, x, y):
+    """Return red, green and blue of a point of the canvas."""
+    return shown.canvas.evaluate(
+        "(c, [x, y]) => { const r = c.width / c.clientWidth, g = c.getContext('2d');"
+        " return Array.from(g.getImageData(x * r, y * r, 1, 1).data).slice(0, 3); }",
+        [x, y],
+    )
+
+
 def test_a_key_scrubs_through_the_depths_on_levels_that_stay(widget):
     film = widget(0)
     assert film.says("110 layers").endswith("without goes on to 8.654·10¹⁸")
@@ -127,7 +136,10 @@ def test_a_click_lets_three_balls_run_with_all_weights_and_in_the_plane(widget):
         balls.page.mouse.click(box["x"] + 130, box["y"] + 100)
         balls.drawn_after(serial + 30)
         told = balls.says("loss after 40 steps: SGD")
+        if not in_plane:  # two of 1,000 directions: a way this short is drawn larger in a corner
+            assert min(pixel(balls, 306, 380)) > 200
         assert re.search(r"SGD [\d.e-]+, momentum [\d.e-]+, Adam [\d.e-]+", told)
+        assert ("of the way" in told) is not in_plane
         pictures.add(balls.canvas.screenshot())
     assert len(pictures) == 3
     assert balls.place() == place
