@@ -52,8 +52,10 @@ def explore(
     A net that was not asked for before is taken from ``data/`` where it is shipped there, else
     trained in the background, with a bar and a stop button, and kept for the session. The first
     picture comes from few samples on a coarse grid and is refined until the line below says
-    ``final``. Drag the surface, or use the arrow keys on it, to turn it; click on the contour to
-    train on from that point.
+    ``final``. Drag the surface, or use the arrow keys on it, to turn it; click on the contour
+    (or move a cross there by Shift and the arrow keys, and press Enter) to train on from that
+    point. Where the cell runs again, the controls stay as they were left; ``reset`` sets them as in
+    the call. In JupyterLab a saved notebook keeps the picture as it was left, too.
 
     Parameters
     ----------
