@@ -13,7 +13,7 @@ from lossviz.axes import grid_axes, nested_levels
 from lossviz.grid import Grid
 from lossviz.objective import Objective
 from lossviz.points import Points
-from lossviz.prediction import fill_predicted, worth_computing
+from lossviz.prediction import Forecast, fill_predicted
 from lossviz.surface import Surface
 
 __all__ = ["line", "plane", "refine"]
@@ -138,10 +138,13 @@ def refine(
     axes = grid_axes(span, points, 2)
     settings = {} if tolerance is None else {"tolerance": float(tolerance)}
     with _loss_grid(objective, (u, v), axes, path, executor, settings) as grid:
+        forecast = Forecast(grid.values["loss"], tolerance)
         every = nested_levels(grid.done.shape)
         for levels in (every[: k + 1] for k in range(len(every))):
-            wanted = worth_computing(grid.values["loss"], grid.done, levels, tolerance)
-            grid.fill(np.flatnonzero(wanted), progress)
+            for wanted in forecast.rounds(levels):
+                grid.fill(np.flatnonzero(wanted), progress)
+                if grid.interrupted:
+                    break
             if tolerance is not None:
                 fill_predicted(grid.values, grid.done, levels)
             if len(levels) == len(every) and not grid.interrupted:
