@@ -295,9 +295,10 @@ def test_a_refinement_with_a_tolerance_resumes_to_the_same_choice_of_points(path
     journal.close()
     *_, again = lv.refine(objective, *pair, path=path, **options)
     assert np.array_equal(again.done, whole.done)
-    assert np.array_equal(again.values["loss"], whole.values["loss"])
+    # other points are computed together now, which may round the last bit another way
+    assert np.allclose(again.values["loss"], whole.values["loss"], rtol=1e-14, atol=0)
     *_, stored = lv.refine(objective, *pair, path=path, **options)
-    assert np.array_equal(stored.values["loss"], whole.values["loss"])
+    assert np.array_equal(stored.values["loss"], again.values["loss"])
 
 
 def test_a_finished_file_is_returned_without_being_written(path, objective, pair):
