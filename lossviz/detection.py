@@ -7,12 +7,13 @@ and from three times as many others: those with the highest loss, chosen anew at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lossviz.pedestrians import Batches
 from lossviz.plain import Remembering
@@ -20,6 +21,7 @@ from lossviz.plain import Remembering
 __all__ = [
     "average_precision",
     "classification",
+    "detect_along",
     "detector_loss",
     "freeze_mining",
     "localisation",
@@ -190,6 +192,44 @@ def check_targets(images: Sequence[Tensor], targets: Sequence[dict]) -> None:
                 f"a box (left, top, right, bottom) must have an area; got {flat[0].tolist()}: "
                 f"remove or mend it."
             )
+
+
+def detect_along(
+    model: nn.Module,
+    direction: Mapping[str, Tensor],
+    places: Sequence[float],
+    images: Sequence[Tensor],
+    *,
+    batch_size: int = 16,
+) -> list[list[dict[str, Tensor]]]:
+    """Return what a detector finds at points of a line through its weights.
+
+    Parameters
+    ----------
+    model
+        A detector in eval mode; it is left as it is.
+    direction
+        Parameter name to tensor.
+    places
+        The α of each point: weights + α · direction.
+    images
+        ``[3, H, W]`` each.
+    batch_size
+        Images at once.
+
+    Returns
+    -------
+    list
+        For each place, for each image, ``boxes``, ``scores`` and ``labels``.
+    """
+    weights, found = dict(model.named_parameters()), []
+    starts = range(0, len(images), batch_size)
+    with torch.no_grad():
+        for alpha in places:
+            moved = {name: w + alpha * direction[name].to(w) for name, w in weights.items()}
+            cut = [(list(images[k : k + batch_size]),) for k in starts]
+            found.append([each for batch in cut for each in functional_call(model, moved, batch)])
+    return found
 
 
 def match_detections(
