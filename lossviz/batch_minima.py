@@ -1,10 +1,12 @@
 """The minima of small and of large batches: VGG-9 on CIFAR-10, with and without weight decay.
 
 Li et al. 2018, sec. 3 and 4, at the scale a machine allows: width, epochs, batches and images are
-options. ``train`` goes on where it was killed; ``lines`` draws between two nets, and around each::
+options. ``train`` goes on where it was killed; ``lines`` draws between two nets, and around each;
+``table`` writes how each was trained and how well it does::
 
     python -m lossviz.batch_minima train --cifar10 FOLDER --batch-size 128 --out small.safetensors
     python -m lossviz.batch_minima lines --cifar10 FOLDER --small A --large B --out STEM
+    python -m lossviz.batch_minima table A B --out table.json
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ BETWEEN, AROUND = (-0.5, 1.5), 1.0  # how far a line goes, as in the paper
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train one net, or draw the lines of two.
+    """Train one net, draw the lines of two, or write the table of several.
 
     Parameters
     ----------
@@ -45,11 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = _parser().parse_args(arguments)
     torch.set_num_threads(asked.threads)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    images = data.cifar10(asked.cifar10)
     if asked.command == "train":
-        _train(asked, images)
+        _train(asked, data.cifar10(asked.cifar10))
+    elif asked.command == "lines":
+        _lines(asked, data.cifar10(asked.cifar10))
     else:
-        _lines(asked, images)
+        rows = [_told(path) for path in asked.nets]
+        atomic_write(asked.out, (json.dumps(rows, indent=1) + "\n").encode())
 
 
 def _train(asked: argparse.Namespace, images: data.Dataset) -> None:
@@ -83,26 +87,33 @@ def _lines(asked: argparse.Namespace, images: data.Dataset) -> None:
     for part in ("train", "test"):
         split = getattr(images, part)[: asked.samples]
         for name, net in nets.items():
-            loss, path = Objective(net, split), f"{asked.out}_{name}_{part}.npz"
-            print(line(loss, ways[name], span=AROUND, points=asked.points, path=path))
+            around = line(Objective(net, split), ways[name], span=AROUND, points=asked.points)
+            around.save(f"{asked.out}_{name}_{part}.npz")
         loss = Objective(nets["small"], split, batch_norm="interpolated")  # statistics move along
-        path = f"{asked.out}_between_{part}.npz"
-        print(line(loss, way, span=BETWEEN, points=asked.points, path=path))
+        between = line(loss, way, span=BETWEEN, points=asked.points)
+        between.save(f"{asked.out}_between_{part}.npz", arrays=False)
+        print(between)
 
 
 def _stored(path: Path, images: Split) -> nn.Module:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}: give the --out of a training.")
-    with safe_open(path, "pt") as stored:
-        settings = json.loads((stored.metadata() or {}).get("settings", "{}"))
-    if "width" not in settings:
-        raise ValueError(
-            f"{path.name!r} has no settings: give the --out of a training by this command."
-        )
+    settings = _told(path)["settings"]
     net = models.load_weights(_net(settings["width"], settings["seed"], images), path)
     told = f"batch {settings['batch_size']}, weight decay {settings['weight_decay']:g}"
     net.name = f"{net.name}, {told}, {settings['epochs']} epochs"
     return net.eval()
+
+
+def _told(path: Path) -> dict:
+    """Return the settings and the last epoch of a net that this command trained."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}: give the --out of a training.")
+    with safe_open(path, "pt") as stored:
+        about = {name: json.loads(text) for name, text in (stored.metadata() or {}).items()}
+    if "settings" not in about:
+        raise ValueError(
+            f"{path.name!r} has no settings: give the --out of a training by this command."
+        )
+    return {"settings": about["settings"], "end": about["history"][-1]}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,6 +136,10 @@ def _parser() -> argparse.ArgumentParser:
     lines.add_argument("--points", type=int, default=51)
     lines.add_argument("--samples", type=int, default=1024, help="the first so many images")
     lines.add_argument("--seed", type=int, default=1, help="of the directions around each net")
+    table = commands.add_parser("table")
+    table.add_argument("nets", type=Path, nargs="+", help="each the --out of a training")
+    table.add_argument("--out", type=Path, required=True)
+    table.set_defaults(threads=1)
     return parser
 
 

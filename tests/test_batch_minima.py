@@ -62,6 +62,10 @@ def test_a_file_of_weights_says_how_they_were_trained_and_how_well_they_do(folde
     right = (net_at(nets[0])(test.inputs).argmax(1) == test.targets).double().mean()
     assert told["history"][-1]["test_accuracy"] == pytest.approx(float(right))
     assert told["history"][-1]["steps"] == 3 * 6
+    main(["table", *map(str, nets), "--out", str(folder / "table.json")])
+    rows = json.loads((folder / "table.json").read_text())
+    assert [row["settings"]["batch_size"] for row in rows] == [4, 24]
+    assert rows[0]["end"] == told["history"][-1]
 
 
 def test_the_lines_run_from_the_small_batch_net_to_the_large_batch_one(folder, nets):
