@@ -100,7 +100,9 @@ class Picture(ipywidgets.VBox):
         surfaces = self._still()
         if not surfaces:
             return bundle, {}
-        bundle["image/png"] = base64.b64encode(still(surfaces, self._top)).decode()
+        shown = self._canvas.frame.get("planes", ()) if surfaces is self.surfaces else ()
+        paths = [plane["paths"] for plane in shown]
+        bundle["image/png"] = base64.b64encode(still(surfaces, self._top, paths)).decode()
         return bundle, {"image/png": {"alt": frame_of(surfaces)["text"]}}
 
     def _keep_still(self, output: DisplayHandle) -> None:

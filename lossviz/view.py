@@ -15,15 +15,25 @@ import anywidget
 import numpy as np
 import traitlets
 from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.patheffects import Normal, Stroke
 
 from lossviz import plots
-from lossviz.plots.captions import axis_label, number
+from lossviz.plots.captions import axis_label, number, quantity_label
+from lossviz.plots.comparison import widest
 from lossviz.plots.levels import default_log, levels_for, log_wanted
+from lossviz.plots.planes import add_colorbar
+from lossviz.plots.scale import Scale
 from lossviz.surface import Surface
 
 __all__ = ["SurfaceView", "frame_of", "still"]
 
 HERE = Path(__file__).parent
+PATHS = [  # SGD, momentum, Adam: as in drawing.js
+    {"color": "#0072B2"},
+    {"color": "#D55E00", "dashes": (8, 3, 2, 3)},
+    {"color": "#E69F00", "dashes": (8, 4)},
+]
 PALETTE = (255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8).tobytes()
 
 
@@ -201,14 +211,18 @@ def _told(surfaces: Mapping[str, Surface]) -> str:
     return "; ".join(parts)
 
 
-def still(surfaces: Mapping[str, Surface], top: float | None = None) -> bytes:
+def still(
+    surfaces: Mapping[str, Surface],
+    top: float | None = None,
+    paths: Sequence[Mapping[str, np.ndarray]] = (),
+) -> bytes:
     """Return a picture of the same planes for readers without a kernel.
 
     Parameters
     ----------
     surfaces
         Title to plane.
-    top
+    top, paths
         As of :func:`frame_of`.
 
     Returns
@@ -222,15 +236,34 @@ def still(surfaces: Mapping[str, Surface], top: float | None = None) -> bytes:
     levels, rows = levels_for(*values, log=log_wanted(*values)), -(-len(surfaces) // 2)
     picture = Figure(figsize=(12.0, 5.0 * rows), dpi=90, layout="constrained")
     picture.get_layout_engine().set(w_pad=0.2)
+    drawn = []
     for k, (title, surface) in enumerate(surfaces.items()):
         flat = picture.add_subplot(rows, 2, k + 1)
         flat.set_title(title, fontsize=14)
-        plots.contour(surface, ax=flat, levels=levels, colorbar=False, caption=False)
+        options = {"levels": levels, "colorbar": False, "caption": False}
+        drawn.append(plots.contour(surface, ax=flat, **options))
+        _draw_paths(flat, _at(paths, k) or {})
     if len(surfaces) == 1:
         solid = picture.add_subplot(1, 2, 2, projection="3d")
         plots.surface3d(surface, ax=solid, levels=levels, caption=False)
+    else:
+        every = [surface.values["loss"] for surface in surfaces.values()]
+        scale = Scale(*every, levels=levels, log=log_wanted(*values))
+        named = quantity_label("loss", log=scale.log)
+        add_colorbar(widest(drawn, scale), picture.axes, scale, named)
     if top is not None:
         picture.supxlabel(f"levels and colours end at a loss of {number(top)}", fontsize=14)
     stream = io.BytesIO()
     picture.savefig(stream, format="png", pil_kwargs={"compress_level": 6})
     return stream.getvalue()
+
+
+def _draw_paths(ax: Axes, paths: Mapping[str, np.ndarray]) -> None:
+    """Draw paths as the canvas does: a colour and a dash each, and a ring where they begin."""
+    for k, (name, path) in enumerate(paths.items()):
+        x, y = np.asarray(path, float).T
+        halo = [Stroke(linewidth=5, foreground="white"), Normal()]
+        ax.plot(x, y, linewidth=2.5, path_effects=halo, label=name, **PATHS[k % len(PATHS)])
+        ax.plot(*np.array([x[:1], y[:1]]), "o", ms=9, mfc="none", mec="white", mew=2)
+    if len(paths) > 1:
+        ax.legend(fontsize=12)

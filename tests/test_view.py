@@ -1,10 +1,13 @@
 """What the canvas is given is the plane, in its order, on common levels."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from lossviz.surface import Surface
-from lossviz.view import SurfaceView, frame_of
+from lossviz.view import SurfaceView, frame_of, still
 
 
 def plane(values):
@@ -58,3 +61,16 @@ def test_a_coarse_level_of_uneven_steps_is_drawn_at_even_ones():
     np.testing.assert_allclose(
         np.frombuffer(told["z"], np.float32).reshape(5, 5), 2 * even[:, None] + even, atol=1e-6
     )
+
+
+def test_a_still_of_two_planes_has_a_bar_and_paths_are_drawn_on_theirs():
+    surfaces = {"a": plane(np.ones((3, 3))), "b": plane(np.linspace(1, 9, 9).reshape(3, 3))}
+    path = {"SGD": np.array([[-1.0, -0.5], [1.0, 0.5]])}
+    plain, drawn = (
+        np.asarray(Image.open(io.BytesIO(still(surfaces, paths=paths))).convert("RGB"), int)
+        for paths in ((), ({}, path))
+    )
+    changed = (plain != drawn).any(2).any(0).nonzero()[0]
+    assert changed.size and changed.min() > 0.4 * plain.shape[1]  # on the second plane alone
+    beside = plain[:, int(0.9 * plain.shape[1]) :]
+    assert (beside.max(2) - beside.min(2) > 60).any()  # a coloured bar at the right

@@ -14,7 +14,7 @@ from lossviz.plots.levels import heights, shared_levels
 from lossviz.plots.planes import add_colorbar, contour, surface3d
 from lossviz.plots.scale import Scale
 
-__all__ = ["side_by_side"]
+__all__ = ["side_by_side", "widest"]
 
 
 def side_by_side(
@@ -72,7 +72,7 @@ def side_by_side(
     if not solid and len({tuple(map(tuple, surface.axes)) for surface in surfaces}) == 1:
         for ax in axes[: len(surfaces)]:
             ax.label_outer()
-    add_colorbar(_widest(drawn, scale), axes, scale, quantity_label(**shown, log=scale.log))
+    add_colorbar(widest(drawn, scale), axes, scale, quantity_label(**shown, log=scale.log))
     told = [common_caption(surfaces, quantity), scale.note(*values), "same levels"]
     write_common_caption(axes[0], joined(told))
     return drawn
@@ -90,7 +90,20 @@ def _panels(surfaces: list, labels: list[str], solid: bool) -> list[Axes]:
     return axes
 
 
-def _widest(drawn: list, scale: Scale):
-    """Return an artist whose colour bar has the arrows that all panels together need."""
+def widest(drawn: list, scale: Scale):
+    """Return an artist whose colour bar has the arrows that all panels together need.
+
+    Parameters
+    ----------
+    drawn
+        One artist a panel.
+    scale
+        Of all panels.
+
+    Returns
+    -------
+    ScalarMappable
+        One of them where it will do.
+    """
     sharing = [each for each in drawn if getattr(each, "extend", None) == scale.extend]
     return sharing[0] if sharing else ScalarMappable(*scale.colors())
