@@ -55,14 +55,18 @@ def by_refinement(net, samples, pair, points):
 
 
 def replayed(net, samples, pair, options):
-    """Return (full, refined, seconds and seconds of the processor for every point)."""
+    """Return (full, refined, seconds of the clock and of the processor: every point, and chosen).
+
+    The choice of the points is part of what the chosen ones cost.
+    """
     full = lv.Surface.load(options.replay)
     points = Points(lv.Objective(net, samples), pair)
     places = np.random.default_rng(1).uniform(-1, 1, (options.some, 2))
     points.values(places[:2])  # warm
     wall, cpu, _ = timed(lambda: points.values(places))
-    scale = full.done.size / len(places)
-    return full, replay(full, TOLERANCE), wall * scale, cpu * scale
+    every = np.array([wall, cpu]) * full.done.size / len(places)
+    *choice, refined = timed(lambda: replay(full, TOLERANCE))
+    return full, refined, every, every * refined.done.mean() + choice
 
 
 def by_loss_landscapes(net, samples, steps):
@@ -132,8 +136,7 @@ def main():
     net, samples = case(options)
     pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
     if options.replay:
-        full, refined, full_wall, full_cpu = replayed(net, samples, pair, options)
-        wall, cpu = (seconds * refined.done.mean() for seconds in (full_wall, full_cpu))
+        full, refined, (full_wall, full_cpu), (wall, cpu) = replayed(net, samples, pair, options)
     else:
         by_full_plane(net, samples, pair, 5)  # warm
         full_wall, full_cpu, full = timed(lambda: by_full_plane(net, samples, pair, options.points))
