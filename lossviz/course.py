@@ -313,9 +313,29 @@ def _mean(values: list) -> float:
 
 @contextmanager
 def _seeded(seed: int, epoch: int, model: nn.Module) -> Iterator[torch.Generator]:
-    """Give an epoch its own random numbers, and the caller theirs back afterwards."""
-    device = next(model.parameters()).device
+    """Give an epoch its own random numbers, and the caller theirs back afterwards.
+
+    The global generator is touched only for a model that may draw from it: other threads do, too.
+
+    Yields
+    ------
+    torch.Generator
+        Draws the batches of this epoch.
+    """
     own = seed * 1_000_003 + epoch
+    if not _may_draw(model):
+        yield torch.Generator().manual_seed(own)
+        return
+    device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(own)
         yield torch.Generator().manual_seed(own)
+
+
+def _may_draw(model: nn.Module) -> bool:
+    """Whether some layer may draw random numbers: dropout does, and who knows a foreign layer."""
+    known = ("torch.nn.modules.", "lossviz.models.")
+    return any(
+        not type(layer).__module__.startswith(known) or "Drop" in type(layer).__name__
+        for layer in model.modules()
+    )

@@ -11,13 +11,16 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["check_sizes", "drawn_from", "he_initialize", "small_initialize"]
 
 
 @contextmanager
 def drawn_from(seed: int | None) -> Iterator[None]:
-    """Draw random numbers on the CPU from ``seed``, and leave the global state as it was.
+    """Draw random numbers on the CPU from ``seed``, and leave the global state alone.
+
+    Only the draws of this thread: others go on as before.
 
     Parameters
     ----------
@@ -39,9 +42,36 @@ def drawn_from(seed: int | None) -> Iterator[None]:
         return
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an int or None; got {seed!r}: write, for example, seed=0.")
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+    with _Drawing(torch.Generator().manual_seed(seed)):
         yield
+
+
+class _Drawing(TorchDispatchMode):
+    """On this thread, numbers that would come from the global generator come from another one.
+
+    To reseed the global one for a while would reach into the draws of every other thread.
+    """
+
+    def __init__(self, generator: torch.Generator):
+        super().__init__()
+        self.generator = generator
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Call an operation, with the generator where it takes one."""
+        given, packet = dict(kwargs or {}), func.overloadpacket
+        if not _on_cpu(args, given):
+            return func(*args, **given)
+        if func._overloadname == "default" and "generator" in packet.overloads():
+            func = packet.generator  # of rand, randn, randperm
+        if any(argument.name == "generator" for argument in func._schema.arguments):
+            given["generator"] = given.get("generator") or self.generator
+        return func(*args, **given)
+
+
+def _on_cpu(args: tuple, given: dict) -> bool:
+    tensors = [each for each in args if isinstance(each, torch.Tensor)]
+    place = tensors[0].device if tensors else torch.device(given.get("device") or "cpu")
+    return place.type == "cpu"
 
 
 def he_initialize(layer: nn.Conv2d | nn.Linear, gain: float = 2**0.5) -> None:
