@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lossviz.pedestrians import Batches
+from lossviz.pedestrians import Batches, check_targets
 from lossviz.plain import Remembering
 
 __all__ = [
@@ -156,42 +156,6 @@ def _run(model: nn.Module, images: Sequence[Tensor], targets: list[dict]) -> tup
         else:
             matched.append(torch.full((len(boxes),), -1, device=boxes.device))
     return outputs, torch.stack(matched), anchors, targets
-
-
-def check_targets(images: Sequence[Tensor], targets: Sequence[dict]) -> None:
-    """Refuse images and boxes that a detector cannot be measured on.
-
-    Parameters
-    ----------
-    images
-        ``[3, H, W]`` each.
-    targets
-        With ``boxes`` and ``labels``.
-
-    Raises
-    ------
-    ValueError
-        If an image is not in three colours, or a box is misshapen or without area.
-    """
-    for image in images:
-        if image.ndim != 3 or image.shape[0] != 3:
-            raise ValueError(
-                f"images must have shape [3, H, W]; got {list(image.shape)}: repeat a grey "
-                f"channel three times, drop an alpha channel."
-            )
-    for target in targets:
-        boxes = target["boxes"]
-        if boxes.ndim != 2 or boxes.shape[1] != 4:
-            raise ValueError(
-                f"boxes must have shape [objects, 4]; got {list(boxes.shape)}: for an image "
-                f"without objects give torch.zeros(0, 4)."
-            )
-        flat = boxes[(boxes[:, 2:] <= boxes[:, :2]).any(1)]
-        if len(flat):
-            raise ValueError(
-                f"a box (left, top, right, bottom) must have an area; got {flat[0].tolist()}: "
-                f"remove or mend it."
-            )
 
 
 def detect_along(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-__all__ = ["Batches", "Scenes", "as_image", "pedestrians"]
+__all__ = ["Batches", "Scenes", "as_image", "check_targets", "pedestrians"]
 
 OVERSAMPLED = 3  # drawn larger, then shrunk: smooth edges
 SEEN = 0.35  # the least share of a figure that has to be visible for it to be an object
@@ -84,11 +85,67 @@ class Scenes:
         -------
         Batches
             For ``lv.Objective``; its value does not depend on ``size``.
+
+        Raises
+        ------
+        ValueError
+            If ``size`` is no positive int.
         """
+        if type(size) is not int or size < 1:
+            raise ValueError(f"size must be an int from 1 on; got {size!r}: take 8.")
         starts = range(0, len(self), size)
         cut = Batches((self.images[k : k + size], self.targets[k : k + size]) for k in starts)
         cut.name = self.name
         return cut
+
+
+def check_targets(images: Sequence[Tensor], targets: Sequence[dict]) -> None:
+    """Refuse images and boxes that a detector cannot be trained or measured on.
+
+    Parameters
+    ----------
+    images
+        ``[3, H, W]`` each.
+    targets
+        With ``boxes`` and ``labels``.
+
+    Raises
+    ------
+    ValueError
+        If an image is not in three colours, a label is not 1, or a box is misshapen, without area
+        or outside its image.
+    """
+    for image, target in zip(images, targets, strict=True):
+        if image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(
+                f"images must have shape [3, H, W]; got {list(image.shape)}: repeat a grey "
+                f"channel three times, drop an alpha channel."
+            )
+        boxes, (height, width) = target["boxes"], image.shape[1:]
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(
+                f"boxes must have shape [objects, 4]; got {list(boxes.shape)}: for an image "
+                f"without objects give torch.zeros(0, 4)."
+            )
+        flat = boxes[~(boxes[:, 2:] > boxes[:, :2]).all(1)]
+        if len(flat):
+            raise ValueError(
+                f"a box (left, top, right, bottom) must have an area; got {flat[0].tolist()}: "
+                f"remove or mend it."
+            )
+        ends = boxes.new_tensor([width, height, width, height]) + 1  # a pixel for rounding
+        outside = boxes[((boxes < -1) | (boxes > ends)).any(1)]
+        if len(outside):
+            raise ValueError(
+                f"a box must lie within its image of {width} × {height} pixels; got "
+                f"{outside[0].tolist()}: give left, top, right, bottom in pixels."
+            )
+        labels = target["labels"]
+        if labels.shape != boxes.shape[:1] or bool((labels != 1).any()):
+            raise ValueError(
+                f"labels must be 1, for a person, one a box; got {labels.tolist()} for "
+                f"{len(boxes)} boxes: these detectors know one class."
+            )
 
 
 def pedestrians(n: int = 64, seed: int = 0, *, size: int = 64, people: int = 3) -> Scenes:
@@ -124,12 +181,15 @@ def pedestrians(n: int = 64, seed: int = 0, *, size: int = 64, people: int = 3) 
     >>> scenes.images[0].shape
     torch.Size([3, 48, 48])
     """
-    for name, value, least in (("n", n, 1), ("size", size, 32), ("people", people, 0)):
+    wanted = (("n", n, 1), ("seed", seed, 0), ("size", size, 32), ("people", people, 0))
+    for name, value, least in wanted:
         if type(value) is not int or value < least:
             raise ValueError(f"{name} must be an int from {least} on; got {value!r}: take {least}.")
     drawn = [_scene(np.random.default_rng([seed, k]), size, people) for k in range(n)]
     images, targets = zip(*drawn, strict=True)
-    return Scenes(list(images), list(targets), f"drawn pedestrians, {size} pixels, seed {seed}")
+    name = f"drawn pedestrians, {size} pixels, seed {seed}"
+    name += "" if people == 3 else f", at most {people} a scene"
+    return Scenes(list(images), list(targets), name)
 
 
 def _scene(rng: np.random.Generator, size: int, people: int) -> tuple[Tensor, dict[str, Tensor]]:

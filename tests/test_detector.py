@@ -195,13 +195,13 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, scenes, monkeyp
             raise KeyboardInterrupt
         return taken[-1]
 
-    from lossviz import detect
+    from lossviz import detector_training
 
-    original = detect._step
-    monkeypatch.setattr(detect, "_step", dies)
+    original = detector_training._step
+    monkeypatch.setattr(detector_training, "_step", dies)
     with pytest.raises(KeyboardInterrupt):
         fit_detector(killed, scenes, path=path, **options)
-    monkeypatch.setattr(detect, "_step", original)
+    monkeypatch.setattr(detector_training, "_step", original)
     anew = lv.models.tiny_ssd(64, width=2, seed=7)
     assert fit_detector(anew, scenes, path=path, **options) == losses
     for ours, theirs in zip(anew.parameters(), straight.parameters(), strict=True):
