@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import ipywidgets
@@ -60,7 +61,14 @@ def drop_ball(
     -------
     Balls
         An ipywidgets box; a still picture in papermill, nbconvert and viewers.
+
+    Raises
+    ------
+    ValueError
+        If ``lr`` is no positive number.
     """
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
+        raise ValueError(f"lr must be a positive number; got {lr!r}: take 0.1.")
     loss = Objective(net, train[:samples], batch_norm="batch")
     u, v = (random_direction(net, seed=seed + k) for k in (0, 1))
     shown = plane(loss, u, v, span=span, points=points, progress=False)
@@ -91,8 +99,18 @@ class Balls(Panel):
         ----------
         alpha, beta
             The point.
+
+        Raises
+        ------
+        ValueError
+            If it lies outside the picture.
         """
-        self._worker.submit(self._run((float(alpha), float(beta)), self.in_plane.value))
+        at = float(alpha), float(beta)
+        for name, value, axis in zip(("alpha", "beta"), at, self.surface.axes, strict=True):
+            if not axis[0] <= value <= axis[-1]:
+                ends = f"{axis[0]:g} … {axis[-1]:g}"
+                raise ValueError(f"{name} must lie in the picture, {ends}; got {value:g}.")
+        self._worker.submit(self._run(at, self.in_plane.value))
 
     def _clicked(self, change: dict) -> None:
         if change["new"]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ipywidgets
 
-__all__ = ["KINDS", "NORMALIZATIONS", "View", "make_controls"]
+__all__ = ["KINDS", "NORMALIZATIONS", "View", "check_settings", "make_controls"]
 
 NORMALIZATIONS = {"filter": "filter", "layer": "layer", "weights": "weights", "raw": None}
 KINDS = ("random", "path", "other minimum", "curvature")
@@ -32,6 +33,57 @@ class View:
     def name(self) -> str:
         """The net, in words."""
         return f"ResNet-{self.depth}{'' if self.skip else ' without shortcuts'}"
+
+
+def check_settings(controls: Mapping[str, ipywidgets.Widget], settings: Mapping) -> dict:
+    """Return the settings as the controls take them, once all of them are known to be allowed.
+
+    Parameters
+    ----------
+    controls
+        As :func:`make_controls` returns them.
+    settings
+        Name to value; ``normalize=None`` means ``"raw"``.
+
+    Returns
+    -------
+    dict
+        Name to value.
+
+    Raises
+    ------
+    ValueError
+        If there is no such control, or its value is out of range: a slider would move it silently.
+    """
+    found = {}
+    for name, value in settings.items():
+        if name not in controls:
+            known = ", ".join(controls)
+            raise ValueError(f"there is no control {name!r}: take one of {known}.")
+        found[name] = "raw" if name == "normalize" and value is None else value
+        _check_allowed(name, controls[name], found[name])
+    return found
+
+
+def _check_allowed(name: str, control: ipywidgets.Widget, value: object) -> None:
+    if isinstance(control, ipywidgets.Checkbox):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False; got {value!r}.")
+        return
+    if hasattr(control, "options"):
+        if value not in control.options:
+            known = ", ".join(map(str, control.options))
+            raise ValueError(f"{name} must be one of {known}; got {value!r}.")
+        return
+    low, high = float(control.min), float(control.max)
+    if isinstance(control, ipywidgets.FloatLogSlider):
+        low, high = control.base**low, control.base**high
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+        raise ValueError(f"{name} must be a number in {low:.3g} … {high:.3g}; got {value!r}.")
+    if isinstance(control, ipywidgets.IntSlider) and (value - control.min) % control.step:
+        steps = f"{control.min}, {control.min + control.step}, …, {control.max}"
+        raise ValueError(f"{name} must be one of {steps}; got {value!r}.")
 
 
 def make_controls(view: View) -> dict[str, ipywidgets.Widget]:

@@ -150,6 +150,10 @@ def watch_training(
                 schedule="constant", seed=epoch, record=None, progress=False,
             )  # fmt: skip
             told = f"epoch {epoch}: train loss {run.history[-1]['train_loss']:.3g}"
+            if not all(bool(w.isfinite().all()) for w in net.parameters()):
+                words, shown = frames.pop()
+                frames.append((f"{words}; then the training diverged: take a smaller lr", shown))
+                break
         loss = Objective(net, train[:samples], batch_norm="batch")
         u, v = (random_direction(net, seed=seed + k) for k in (0, 1))
         frames.append((told, {"loss": plane(loss, u, v, span=span, points=points, progress=False)}))
@@ -171,7 +175,16 @@ def depth_film(depths: Sequence[int] = DEPTHS) -> Film:
         Its planes are over 256 training digits, on the same levels. These end at a loss of 1,000,
         which all nets of up to 56 layers stay below: the plain net of 110 climbs by more than ten
         further decades, beside which all others look flat.
+
+    Raises
+    ------
+    ValueError
+        If a depth is not among those of the kit, or none is given.
     """
+    foreign = [depth for depth in depths if depth not in DEPTHS]
+    if foreign or not depths:
+        known = ", ".join(map(str, DEPTHS))
+        raise ValueError(f"depths must be some of {known}; got {list(depths)}.")
     frames = []
     for depth in depths:
         both = {skip: stored_plane(depth, skip=skip) for skip in (True, False)}

@@ -14,9 +14,10 @@ import numpy as np
 
 from lossviz import models
 from lossviz.axes import grid_axes, nested_levels
-from lossviz.controls import KINDS, NORMALIZATIONS, View, make_controls
+from lossviz.controls import NORMALIZATIONS, View, check_settings, make_controls
 from lossviz.grid import Grid
 from lossviz.live import LiveNet, directions_for, fetch_ahead, loss_curve, train_live, visit
+from lossviz.models.initialization import check_sizes
 from lossviz.objective import Objective
 from lossviz.panel import Panel
 from lossviz.points import Points
@@ -27,6 +28,7 @@ from lossviz.worker import on_one_thread
 
 __all__ = ["Explorer", "explore"]
 
+USUAL = View(20, 8, True, False, "random", 1, 0.0, 1.0, "filter", "stored")
 FEW = 64  # samples of the first picture
 NETS: dict[str, dict[tuple, LiveNet]] = {}  # of this session, by samples and epochs
 
@@ -91,11 +93,16 @@ def explore(
     TypeError
         If a number is of a wrong kind.
     """
+    if not isinstance(getattr(data, "train", None), Split):
+        raise TypeError(
+            f"data must have samples in .train; got {type(data).__name__}: take lv.data.digits(), "
+            f"or anything with a Split as .train."
+        )
     grid_axes(span, points, 2)
+    check_sizes(samples=samples, epochs=epochs, width=width)
     models.resnet(depth, width=width, skip=skip)
-    if direction not in KINDS:
-        known = ", ".join(map(repr, KINDS))
-        raise ValueError(f"direction must be one of {known}; got {direction!r}: take 'random'.")
+    asked = {"depth": depth, "skip": skip, "compare": compare, "direction": direction}
+    check_settings(make_controls(USUAL), {**asked, "seed": seed, "span": float(span)})
     view = View(depth, width, skip, compare, direction, seed, 0.0, float(span), "filter", "stored")
     return Explorer(data, view, points=points, samples=samples, epochs=epochs)
 
@@ -149,12 +156,9 @@ class Explorer(Panel):
         Raises
         ------
         ValueError
-            If there is no such control.
+            If there is no such control, or one does not go so far; none is moved then.
         """
-        for name, value in settings.items():
-            if name not in self._controls:
-                known = ", ".join(self._controls)
-                raise ValueError(f"there is no control {name!r}: take one of {known}.")
+        for name, value in check_settings(self._controls, settings).items():
             self._controls[name].value = value
 
     def _submit(self) -> None:

@@ -135,6 +135,9 @@ def test_a_ball_in_the_plane_has_the_loss_of_the_place_that_is_drawn(digits):
     balls = lv.drop_ball(net, digits, points=5, samples=64, in_plane=True)
     balls.drop(0.25, 0.25)
     assert balls.wait(120)
+    for wrong in (float("nan"), 9.0):
+        with pytest.raises(ValueError, match="alpha must lie in the picture, -1 … 1"):
+            balls.drop(wrong, 0.0)
     (alpha, beta), (u, v) = balls.paths["SGD"][-1], balls.surface.directions
     there = {k: w + alpha * u[k] + beta * v[k] for k, w in balls.loss.weights.items()}
     assert f"SGD {balls.loss(there):.3g}," in balls.status
@@ -145,3 +148,21 @@ def test_fewer_samples_than_a_usual_batch_will_do(digits):
     net = lv.models.resnet(8, width=2, seed=0)
     film = lv.watch_training(net, digits[:20], epochs=1, points=3, progress=False)
     assert film.status.startswith("epoch 1: train loss")
+
+
+def test_a_training_that_diverges_keeps_the_frames_before(digits):
+    net = lv.models.resnet(8, width=2, seed=0)
+    film = lv.watch_training(net, digits, epochs=3, lr=1e30, points=5, progress=False)
+    assert len(film.frames) < 4 and "diverged: take a smaller lr" in film.frames[-1][0]
+
+
+@pytest.mark.parametrize("depths", [[9], []])
+def test_depths_that_are_not_there_are_named(depths):
+    with pytest.raises(ValueError, match="depths must be some of 8, 14"):
+        lv.depth_film(depths)
+
+
+@pytest.mark.parametrize("lr", ["a", 0, float("nan"), True])
+def test_balls_need_a_step_size(digits, lr):
+    with pytest.raises(ValueError, match="lr must be a positive number"):
+        lv.drop_ball(lv.models.resnet(8, width=2, seed=0), digits, points=5, lr=lr)

@@ -211,5 +211,52 @@ def test_a_click_tells_the_loss_there_and_trains_on_from_it(explorer):
 
 
 def test_an_unknown_direction_is_refused():
-    with pytest.raises(ValueError, match="got 'sideways': take 'random'"):
+    with pytest.raises(ValueError, match=r"direction must be one of random, path.*got 'sideways'"):
         explore(Blobs, depth=8, direction="sideways")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"depth": 21}, "depth must be one of 8, 14"),
+        ({"depth": 308}, "depth must be a number in 8 … 302"),
+        ({"width": 7}, "width must be one of 2, 4"),
+        ({"seed": 500}, "seed must be a number in 0 … 100"),
+        ({"span": 100.0}, "span must be a number in"),
+        ({"span": "wide"}, "span must be a number in"),
+        ({"skip": 1}, "skip must be True or False"),
+        ({"seed": 9, "direction": "nope"}, "direction must be one of"),
+    ],
+)
+def test_a_control_that_does_not_go_so_far_says_so_and_none_is_moved(explorer, settings, words):
+    before = explorer.view
+    with pytest.raises(ValueError, match=words):
+        explorer.set(**settings)
+    assert explorer.view == before
+
+
+def test_none_is_the_raw_scale(explorer):
+    explorer.set(normalize=None)
+    assert explorer.view.normalize is None and explorer.wait(120)
+    assert explorer.status.endswith("final")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"samples": -3}, "samples must be"),
+        ({"epochs": 0}, "epochs must be"),
+        ({"depth": 308}, "depth must be"),
+        ({"seed": 500}, "seed must be"),
+        ({"span": 100.0}, "span must be"),
+    ],
+)
+def test_a_call_out_of_range_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        explore(Blobs, **options)
+
+
+@pytest.mark.parametrize("data", [None, Blobs.train])
+def test_what_has_no_samples_to_train_on_is_refused(data):
+    with pytest.raises(TypeError, match=r"samples in \.train; got .*take lv.data.digits"):
+        explore(data)

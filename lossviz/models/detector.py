@@ -54,6 +54,12 @@ def ssd300(*, seed: int | None = None) -> nn.Module:
 def ssdlite(*, seed: int | None = None) -> nn.Module:
     """Return torchvision's ``ssdlite320_mobilenet_v3_large`` for background and person, untrained.
 
+    Weights trained on drawn scenes and photographs come with the kit::
+
+        net = lv.models.load_weights(ssdlite(), shipped("detector/ssdlite.safetensors"))
+
+    with ``shipped`` of :mod:`lossviz.shipped`; ``data/detector/ssdlite.json`` says what it finds.
+
     Parameters
     ----------
     seed
