@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 
 import numpy as np
 from torch import nn
@@ -169,36 +168,37 @@ def _shipped(depth: int, width: int, skip: bool, train: Split) -> nn.Module | No
         return None
 
 
-def fetch_ahead(
-    nets: dict[tuple, LiveNet], width: int, samples: Split, batch_norm: str
-) -> Iterator[Step]:
+def fetch_ahead(nets: dict[tuple, LiveNet], view: View, samples: Split) -> Iterator[Step]:
     """Yield the steps after which all nets that come with the kit are ready to be drawn.
 
     Parameters
     ----------
     nets
         What is there already; nets of other samples than digits are none of the kit's.
-    width
-        Filters of the first stage.
+    view
+        What is shown: its twin comes first, then the nearest depths.
     samples
         Of the first picture.
-    batch_norm
-        As of :class:`lossviz.Objective`.
 
     Yields
     ------
     Callable
-        A step for each net.
+        Two steps for each net, short ones, since a reader may move a control at any moment.
     """
 
-    def fetch(depth: int, skip: bool) -> None:
-        key = (depth, width, skip, 0)
-        if key not in nets and (net := _shipped(depth, width, skip, samples)) is not None:
+    def load(key: tuple) -> None:
+        if key not in nets and (net := _shipped(*key[:3], samples)) is not None:
             nets[key] = LiveNet(net)
-            nets[key].loss(samples, batch_norm)
 
-    for depth, skip in product(STORED_DEPTHS, (True, False)):
-        yield lambda depth=depth, skip=skip: fetch(depth, skip)
+    def prepare(key: tuple) -> None:
+        if key in nets:
+            nets[key].loss(samples, view.batch_norm)
+
+    for depth in sorted(STORED_DEPTHS, key=lambda depth: abs(depth - view.depth)):
+        for skip in (not view.skip, view.skip):
+            key = (depth, view.width, skip, 0)
+            yield lambda key=key: load(key)
+            yield lambda key=key: prepare(key)
 
 
 def directions_for(

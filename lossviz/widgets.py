@@ -195,7 +195,7 @@ class Explorer(Panel):
                 last = not first and level is levels[-1]
                 yield lambda g=grids, at=level, n=samples, end=last: self._refined(g, at, n, end)
         few = self.data.train[: min(FEW, self.samples)]
-        yield from fetch_ahead(self.nets, view.width, few, view.batch_norm)
+        yield from fetch_ahead(self.nets, view, few)
 
     def _prepared(self, view: View) -> Iterator[Step]:
         """Yield the steps after which all nets that a view needs are there."""
