@@ -25,7 +25,8 @@ from lossviz import data, models
 from lossviz.directions import toward
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
-from lossviz.planes import line
+from lossviz.planes import line, plane
+from lossviz.principal import pca
 from lossviz.split import Split
 from lossviz.storage import atomic_write
 from lossviz.training import fit
@@ -34,6 +35,7 @@ __all__ = ["main"]
 
 RECIPE = {"optimizer": "nesterov", "momentum": 0.9, "schedule": "step", "record": None}
 BETWEEN, AROUND = (-0.5, 1.5), 1.0  # how far a line goes, as in the paper
+EDGE = 0.15  # of the path's width is shown beyond its ends
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _train(asked, data.cifar10(asked.cifar10))
     elif asked.command == "lines":
         _lines(asked, data.cifar10(asked.cifar10))
+    elif asked.command == "path":
+        _path(asked, data.cifar10(asked.cifar10))
     else:
         rows = [_told(path) for path in asked.nets]
         atomic_write(asked.out, (json.dumps(rows, indent=1) + "\n").encode())
@@ -58,12 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _train(asked: argparse.Namespace, images: data.Dataset) -> None:
     """Train, with the running state beside ``--out``; the end has weights and history."""
-    train = images.train[: asked.images] if asked.images else images.train
-    net = _net(asked.width, asked.seed, train)
-    names = ("epochs", "batch_size", "lr", "weight_decay", "seed")
-    settings = {name: getattr(asked, name) for name in names}
-    running = asked.out.with_suffix(".run")
-    run = fit(net, train, test=images.test, path=running, **settings, **RECIPE)
+    net, run, settings, train = _trained(asked, images, RECIPE)
     if run.interrupted:
         print(f"{run}: the same command goes on from there.")
         return
@@ -72,6 +71,40 @@ def _train(asked: argparse.Namespace, images: data.Dataset) -> None:
     kept = {name: value.contiguous() for name, value in net.state_dict().items()}
     atomic_write(asked.out, save(kept, told))
     print(run)
+
+
+def _trained(asked: argparse.Namespace, images: data.Dataset, recipe: dict) -> tuple:
+    """Return net, run, settings and samples of a training that goes on where it was."""
+    train = images.train[: asked.images] if asked.images else images.train
+    net = _net(asked.width, asked.seed, train)
+    names = ("epochs", "batch_size", "lr", "weight_decay", "seed")
+    settings = {name: getattr(asked, name) for name in names}
+    running = asked.out.with_suffix(".run")
+    run = fit(net, train, test=images.test, path=running, **settings, **recipe)
+    return net, run, settings, train
+
+
+def _path(asked: argparse.Namespace, images: data.Dataset) -> None:
+    """Draw the plane of the two principal directions, and write the path beside it."""
+    net, run, settings, train = _trained(asked, images, {**RECIPE, "record": "epoch"})
+    if run.interrupted:
+        print(f"{run}: the same command goes on from there.")
+        return
+    found = pca(run.trajectory)
+    told = f"batch {settings['batch_size']}, weight decay {settings['weight_decay']:g}"
+    net.name = f"{net.name}, {told}, {settings['epochs']} epochs"
+    loss = Objective(net, train[: asked.samples], batch_norm="recalibrated")
+    along = found.path.coordinates
+    span = tuple(
+        (float(low - EDGE * (high - low)), float(high + EDGE * (high - low)))
+        for low, high in zip(along.min(0), along.max(0), strict=True)
+    )
+    drawn = plane(loss, *found, span=span, points=asked.points, path=asked.out.with_suffix(".part"))
+    drawn.save(asked.out, arrays=False)
+    about = {"explained": found.explained.tolist(), "coordinates": along.round(5).tolist()}
+    about |= {"residual": found.path.residual.round(5).tolist(), "history": run.history[-1]}
+    atomic_write(asked.out.with_suffix(".json"), (json.dumps(about) + "\n").encode())
+    print(drawn)
 
 
 def _net(width: int, seed: int, images: Split) -> nn.Module:
@@ -120,17 +153,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lossviz.batch_minima", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train, lines = commands.add_parser("train"), commands.add_parser("lines")
-    for each, text in ((train, "the weights, ….safetensors"), (lines, "how the files begin")):
+    path, surface = commands.add_parser("path"), "the plane, ….npz"
+    out = ((train, "the weights, ….safetensors"), (lines, "how the files begin"), (path, surface))
+    for each, text in out:
         each.add_argument("--cifar10", required=True, help="the folder of CIFAR-10, or of a part")
         each.add_argument("--out", type=Path, required=True, help=text)
         each.add_argument("--threads", type=int, default=1)
-    train.add_argument("--batch-size", type=int, default=128, help="8192 is the paper's large one")
-    train.add_argument("--weight-decay", type=float, default=0.0, help="5e-4 in the paper")
-    train.add_argument("--lr", type=float, default=0.1)
-    train.add_argument("--epochs", type=int, default=300)
-    train.add_argument("--width", type=int, default=64)
-    train.add_argument("--images", type=int, help="the first so many; all by default")
-    train.add_argument("--seed", type=int, default=0, help="of initialization and order")
+    for each in (train, path):
+        each.add_argument(
+            "--batch-size", type=int, default=128, help="8192 is the paper's large one"
+        )
+        each.add_argument("--weight-decay", type=float, default=0.0, help="5e-4 in the paper")
+        each.add_argument("--lr", type=float, default=0.1)
+        each.add_argument("--epochs", type=int, default=300)
+        each.add_argument("--width", type=int, default=64)
+        each.add_argument("--images", type=int, help="the first so many; all by default")
+        each.add_argument("--seed", type=int, default=0, help="of initialization and order")
+    path.add_argument("--points", type=int, default=51)
+    path.add_argument("--samples", type=int, default=256, help="the first so many images")
     for name in ("small", "large"):
         lines.add_argument(f"--{name}", type=Path, required=True, help="the --out of a training")
     lines.add_argument("--points", type=int, default=51)

@@ -1,10 +1,10 @@
 """The command that trains nets by small and by large batches, and draws between and around them."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -87,14 +87,14 @@ def test_the_lines_run_from_the_small_batch_net_to_the_large_batch_one(folder, n
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_training_goes_on_to_the_same_bits(folder):
-    words = ["--batch-size", "4", "--epochs", "20"]
+    words = ["--batch-size", "4", "--epochs", "40"]
     out = folder / "killed.safetensors"
     command = [sys.executable, "-m", "lossviz.batch_minima", "train", "--cifar10", str(folder)]
     whole = [*command, *SCALE, *words, "--out", str(out)]
-    with subprocess.Popen(whole, stderr=subprocess.PIPE) as process:
-        while os.read(process.stderr.fileno(), 1 << 16):  # the bar, at every tenth of a second
-            if out.with_suffix(".run").exists():
-                process.kill()
+    with subprocess.Popen(whole, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not out.with_suffix(".run").exists():
+            time.sleep(0.002)
+        process.kill()
     assert process.returncode == -signal.SIGKILL and not out.exists()
     found, straight = train(folder, "killed", *words), train(folder, "straight", *words)
     expected = load_file(straight)
@@ -108,3 +108,21 @@ def test_a_net_that_is_not_there_is_named(folder, nets, tmp_path):
     weights = shipped("depths/resnet8_skip_width8_seed0.safetensors")
     with pytest.raises(ValueError, match=r"has no settings: give the --out"):
         main(["lines", *words, "--small", str(weights)])
+
+
+def test_the_plane_of_the_path_ends_at_the_net_and_goes_on_where_it_was(folder):
+    out = folder / "path.npz"
+    words = ["--cifar10", str(folder), *SCALE, "--batch-size", "8", "--points", "5"]
+    main(["path", *words, "--samples", "16", "--out", str(out)])
+    drawn, told = lv.Surface.load(out), json.loads(out.with_suffix(".json").read_text())
+    along = np.array(told["coordinates"])
+    assert along.shape == (4, 2) and np.allclose(along[-1], 0, atol=1e-4)  # from the last weights
+    for axis, column in zip(drawn.axes, along.T, strict=True):
+        assert axis[0] < column.min() <= column.max() < axis[-1]
+    net = lv.models.vgg(9, 1, size=32, channels=3, seed=0)
+    images, recipe = lv.data.cifar10(folder), {"optimizer": "nesterov", "schedule": "step"}
+    run = lv.fit(net, images.train, epochs=3, batch_size=8, lr=0.05, progress=False, **recipe)
+    assert told["explained"] == pytest.approx(lv.pca(run.trajectory).explained.tolist(), rel=1e-4)
+    main(["path", *words, "--samples", "16", "--out", str(out)])
+    again = lv.Surface.load(out)
+    np.testing.assert_array_equal(again.values["loss"], drawn.values["loss"])
