@@ -1,6 +1,7 @@
 """How a detector is trained: precision and batch norms."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -128,8 +129,7 @@ def test_scenes_without_people_are_refused():
     assert "at most 0" in empty.name
     with pytest.raises(ValueError, match="has a person"):
         fit_detector(tiny_ssd(seed=0), empty, steps=1)
-    with pytest.raises(ValueError, match="no anchor matches"):
-        detector_objective(tiny_ssd(seed=0), empty.batches(1))
+    assert math.isnan(detector_objective(tiny_ssd(seed=0), empty.batches(1))())
 
 
 @pytest.mark.parametrize(
