@@ -1,8 +1,8 @@
 """Many points θ + Σ αᵢ·dᵢ of one objective, in the fewest operations.
 
 Every point is computed from θ, never walked from its neighbour. Where batch norms stand still, they
-are folded once for all points. Small jobs are evaluated several points at once (``torch.func.vmap``
-over the coefficients), large ones one by one with channels last: whichever keeps the processor's
+are folded once for all points, with channels last. Small jobs are evaluated several points at once
+(``torch.func.vmap`` over the coefficients), large ones one by one: whichever keeps the processor's
 cache busy.
 """
 
@@ -26,6 +26,10 @@ __all__ = ["Points"]
 
 CHUNK_BYTES = {"cpu": 2 * 2**20, "cuda": 512 * 2**20, "mps": 64 * 2**20}
 MOST_POINTS = 32
+# glibc hands freed memory back to the system beyond a threshold that grows with the largest block
+# it saw freed, and activations of each point would be mapped anew: up to half of the time. A block
+# that is never written to costs nothing.
+KEPT_BYTES = 24 * 2**20
 LARGE_WEIGHTS = 8 * 2**20  # bytes above which weights and directions are not copied
 
 
@@ -65,11 +69,12 @@ class Points:
         self.objective = objective
         self.names = ["loss", *objective.metrics]
         moves = _moves(objective, directions)
+        torch.empty(KEPT_BYTES, dtype=torch.uint8)
         self.chunk = 1 if not objective.forward.quick else chunk or _chunk(objective)
         copied = self.chunk > 1 or _worth_copying(objective)
         self.ready = copied and objective.forward.quick and _norms_stand_still(objective, moves)
         if self.ready:
-            self.line = _folded_line(objective, moves, channels_last=self.chunk == 1)
+            self.line = _folded_line(objective, moves)
         else:
             self.line = _Line.of(objective.state(), moves, copied)
         if self.chunk > 1 and not self._maps(len(directions)):
@@ -215,7 +220,7 @@ def _norms_stand_still(objective: Objective, moves: Mapping) -> bool:
     return own.isdisjoint(moves)
 
 
-def _folded_line(objective: Objective, moves: Mapping, *, channels_last: bool) -> _Line:
+def _folded_line(objective: Objective, moves: Mapping) -> _Line:
     """Return the line with the (fixed) batch norms folded into base and slopes, once."""
     network, state = objective.forward.folded, objective.state()
     fixed = {name: tensor for name, tensor in state.items() if name not in moves}
@@ -226,21 +231,19 @@ def _folded_line(objective: Objective, moves: Mapping, *, channels_last: bool) -
         weight, bias = (network.names.get(f"{layer}.{part}") for part in ("weight", "bias"))
         wide = scale.reshape(-1, *[1] * (state[weight].ndim - 1))
         _place(fixed, moving, f"{layer}.folded_weight", state[weight] * wide,
-               [slope * wide for slope in moves.get(weight, [])], channels_last)  # fmt: skip
+               [slope * wide for slope in moves.get(weight, [])])  # fmt: skip
         full = shift if bias is None else shift + scale * state[bias]
         _place(fixed, moving, f"{layer}.folded_bias", full,
-               [slope * scale for slope in moves.get(bias, [])], False)  # fmt: skip
+               [slope * scale for slope in moves.get(bias, [])])  # fmt: skip
     folded = {network.names[f"{layer}.weight"] for layer in network.folds}
     for name in moves:
         if name not in folded or name in network.reads:
-            _place(fixed, moving, name, state[name], moves[name], channels_last)
+            _place(fixed, moving, name, state[name], moves[name])
     return _Line(fixed, moving)
 
 
-def _place(
-    fixed: dict, moving: dict, name: str, base: Tensor, slopes: list, channels_last: bool
-) -> None:
-    last = channels_last and base.ndim == 4
+def _place(fixed: dict, moving: dict, name: str, base: Tensor, slopes: list) -> None:
+    last = base.ndim == 4
     if slopes:
         moving[name] = _packed(base, slopes, last)
     else:
