@@ -89,10 +89,8 @@ class Forecast:
         tested = TESTED
         while left.any():
             expected, allowed = self._expected(left), self._allowed()
-            order, bad = (
-                np.argsort(-expected, kind="stable"),
-                int((CARE * expected > allowed).sum()),
-            )
+            order = np.argsort(-expected, kind="stable")
+            bad = int((CARE * expected > allowed).sum())
             chosen = np.zeros_like(left)
             chosen[tuple(np.argwhere(left)[order[: bad or tested]].T)] = True
             yield from self._learned(chosen)
