@@ -122,7 +122,7 @@ def cifar10(
         The folder that holds ``cifar-10-batches-py``, as torchvision leaves it. A partial set in
         npz form is taken too: a file, or a folder with ``cifar10_lossless_part.npz``, of arrays
         ``train_images`` and ``test_images``, uint8 ``[N, 32, 32, 3]``, ``train_labels`` and
-        ``test_labels``, uint8 ``[N]``.
+        ``test_labels``, uint8 ``[N]``; a text ``name`` may be among them.
     download
         Whether to fetch it, 170 MB, if it is not there.
     mean, std
@@ -145,7 +145,8 @@ def cifar10(
     root = Path(root)
     part = root if root.suffix == ".npz" else root / CIFAR10_PART
     if part.is_file() or root.suffix == ".npz":
-        name, arrays = "CIFAR-10 (part)", _read_arrays(part)
+        arrays = _read_arrays(part)
+        name = str(arrays.get("name", "CIFAR-10 (part)"))
     else:
         name, arrays = "CIFAR-10", _cifar10_arrays(root, download)
     return _dataset(name, arrays, white=255, classes=CIFAR10_CLASSES, mean=mean, std=std)
@@ -189,7 +190,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         # An open stream: numpy leaves a file that it opened itself open when it fails.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in ARRAYS}
+            wanted = (*ARRAYS, "name") if "name" in stored else ARRAYS
+            return {name: stored[name] for name in wanted}
     except DAMAGE as problem:
         raise ValueError(
             f"{path.name!r} is damaged or not a set of images: it must be an npz file with the "

@@ -1,8 +1,9 @@
 """Make the stored surfaces of trained networks again, by the commands of the manifest.
 
 ``python -m lossviz.make plane NET --cifar10 FOLDER …`` draws the plane of one of the shipped
-networks on CIFAR-10's own pixels. It can be stopped at any moment and goes on where it was.
-``convexity`` draws the map of its curvature, ``accuracy`` writes what the network gets right.
+networks on CIFAR-10's own pixels; NET may be a file that ``python -m lossviz.paper train`` left.
+It can be stopped at any moment and goes on where it was. ``convexity`` draws the map of its
+curvature, ``accuracy`` writes what the network gets right.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lossviz import curvature, data, models
+from lossviz import curvature, data, models, paper
 from lossviz.normalization import random_direction
 from lossviz.objective import BATCH_NORM_MODES, Objective
 from lossviz.planes import plane
@@ -53,8 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _net_and_images(options: argparse.Namespace) -> tuple[nn.Module, data.Dataset]:
-    net = models.pretrained(options.net)
-    net.name = options.net
+    if options.net.endswith(".safetensors"):
+        net = paper.trained(options.net)
+    else:
+        net = models.pretrained(options.net)
+        net.name = options.net
     return net, data.cifar10(options.cifar10, mean=net.mean, std=net.std)
 
 
@@ -77,7 +81,7 @@ def _write_accuracy(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lossviz.make", description=__doc__)
     parser.add_argument("what", choices=("plane", "convexity", "accuracy"))
-    parser.add_argument("net", help="a name that lv.models.pretrained knows")
+    parser.add_argument("net", help="a name that lv.models.pretrained knows, or ….safetensors")
     parser.add_argument("--cifar10", required=True, help="the folder of CIFAR-10, or of a part")
     parser.add_argument("--out", required=True, help="the file, data/surfaces/….npz")
     parser.add_argument("--samples", type=int, default=256, help="the first so many train images")

@@ -95,17 +95,19 @@ class Points:
             Name to float64 ``[points]``; inf or nan where the loss overflows.
         """
         steps = torch.from_numpy(np.array(coefficients, dtype=np.float64))
-        results = [self._chunk_values(part) for part in steps.split(self.chunk)]
+        placed = steps.to(self.objective.dtype).to(self.objective.device)  # once for all points
+        parts = zip(steps.split(self.chunk), placed.split(self.chunk), strict=True)
+        results = [self._chunk_values(*part) for part in parts]
         table = torch.cat(results).cpu().double().numpy()
         return {name: table[:, column] for column, name in enumerate(self.names)}
 
-    def _chunk_values(self, steps: Tensor) -> Tensor:
+    def _chunk_values(self, steps: Tensor, placed: Tensor) -> Tensor:
         if self.chunk == 1:
-            return self._value(steps[0])[None]
-        return vmap(self._value)(steps.to(self.objective.dtype).to(self.objective.device))
+            return self._value(placed[0], steps[0].tolist())[None]
+        return vmap(self._value)(placed)
 
-    def _value(self, step: Tensor) -> Tensor:
-        forward, state = self.objective.forward, self.line.at(step)
+    def _value(self, step: Tensor, numbers: list[float] | None = None) -> Tensor:
+        forward, state = self.objective.forward, self.line.at(step, numbers)
         if forward.quick:
             sums, counts = forward.quick_totals(state, folded=self.ready)
         else:
@@ -118,7 +120,8 @@ class Points:
         try:
             with warnings.catch_warnings(record=True) as slow:
                 warnings.simplefilter("always")
-                self._chunk_values(torch.zeros(2, n_axes, dtype=torch.float64))
+                zeros = torch.zeros(2, n_axes, dtype=self.objective.dtype)
+                vmap(self._value)(zeros.to(self.objective.device))
         except (RuntimeError, NotImplementedError):
             return False
         return not any("performance drop" in str(warning.message) for warning in slow)
@@ -127,7 +130,7 @@ class Points:
 class _Line(Mapping):
     """A state whose moving tensors are computed when they are looked up: base + Σ αᵢ·dᵢ."""
 
-    def __init__(self, fixed: dict, moving: dict, steps: Tensor | None = None):
+    def __init__(self, fixed: dict, moving: dict, steps: tuple = ()):
         self.fixed, self.moving, self.steps = fixed, moving, steps
 
     @classmethod
@@ -137,12 +140,12 @@ class _Line(Mapping):
         make = _packed if copied else _Sum
         return cls(fixed, {name: make(state[name], moves[name]) for name in moves})
 
-    def at(self, steps: Tensor) -> _Line:
-        """Return the state at the coefficients ``steps``, ``[axes]``."""
-        return _Line(self.fixed, self.moving, steps)
+    def at(self, steps: Tensor, numbers: list[float] | None) -> _Line:
+        """Return the state at ``steps``, ``[axes]``; of a single point the host has ``numbers``."""
+        return _Line(self.fixed, self.moving, (steps, numbers))
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.fixed[name] if name in self.fixed else self.moving[name].at(self.steps)
+        return self.fixed[name] if name in self.fixed else self.moving[name].at(*self.steps)
 
     def __iter__(self):
         yield from self.fixed
@@ -158,8 +161,8 @@ class _Sum(NamedTuple):
     base: Tensor
     slopes: list[Tensor]
 
-    def at(self, steps: Tensor) -> Tensor:
-        first, *others = steps.tolist()
+    def at(self, steps: Tensor, numbers: list[float]) -> Tensor:
+        first, *others = numbers
         moved = torch.add(self.base, self.slopes[0], alpha=first)
         for step, slope in zip(others, self.slopes[1:], strict=True):
             moved.add_(slope, alpha=step)
@@ -174,9 +177,8 @@ class _Product(NamedTuple):
     shape: tuple[int, ...]
     channels_last: bool
 
-    def at(self, steps: Tensor) -> Tensor:
-        steps = steps.to(self.base.dtype).to(self.base.device)
-        moved = (self.base + steps @ self.slopes).reshape(self.shape)
+    def at(self, steps: Tensor, numbers: list[float] | None) -> Tensor:
+        moved = (self.base + steps.to(self.base.dtype) @ self.slopes).reshape(self.shape)
         return moved.movedim(-1, 1) if self.channels_last else moved
 
 

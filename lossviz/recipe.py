@@ -44,6 +44,8 @@ class Recipe:
         Stop after the first epoch whose train loss is at most this.
     adaptive
         The settings of an adaptive or a growing batch, or None.
+    bfloat16
+        Multiply in bfloat16.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class Recipe:
     record: str | int | None = "epoch"
     stop_at_loss: float | None = None
     adaptive: Mapping[str, object] | None = None
+    bfloat16: bool = False
 
     def __post_init__(self):
         _check_count("epochs", self.epochs)
@@ -85,6 +88,8 @@ class Recipe:
             raise ValueError(
                 "momentum must be above 0 for optimizer='nesterov'; got 0: take 'sgd', or 0.9."
             )
+        if not isinstance(self.bfloat16, bool):
+            raise TypeError(f"bfloat16 must be True or False; got {self.bfloat16!r}: take False.")
         _check_count("seed", self.seed, lowest=0, highest=2**32 - 1)
         if self.record is not None and self.record != "epoch":
             _check_count("record", self.record, also="'epoch' or None, or ")

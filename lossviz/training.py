@@ -41,6 +41,7 @@ def fit(
     stop_at_loss: float | None = None,
     loss: Callable = cross_entropy,
     path: str | os.PathLike | None = None,
+    bfloat16: bool = False,
     progress: bool | Callable[[float, list[dict]], None] = True,
 ) -> Run:
     """Train ``model`` in place, leave it in eval mode, and return the run.
@@ -85,6 +86,9 @@ def fit(
     path
         A file that holds the state at every epoch's end; the same call resumes from it, to the
         same bits on the same machine. ``<path>.trajectory`` beside it holds recorded weights.
+    bfloat16
+        Multiply in bfloat16, in the steps and in what is measured: about twice as fast where the
+        processor has it; weights and their steps stay in their own precision.
     progress
         Show a bar with the remaining time; or a function of (share done, history), called after
         each step, that may raise ``KeyboardInterrupt`` to stop.
@@ -124,10 +128,11 @@ def fit(
         record=record,
         stop_at_loss=stop_at_loss,
         adaptive=adaptive.settings() if adaptive else None,
+        bfloat16=bfloat16,
     )
     _check_model(model, loss)
     course = Course(model, train, test, loss, recipe, adaptive)
-    with _channels_last(model):
+    with _channels_last(model), _products(model, bfloat16):
         course.begin(Checkpoint(path) if path is not None else None)
         with _telling(progress, course) as tell:
             return course.run(tell)
@@ -144,6 +149,12 @@ def _channels_last(model: nn.Module) -> Iterator[None]:
     finally:
         for kernel in kernels:
             kernel.data = kernel.data.contiguous()
+
+
+def _products(model: nn.Module, bfloat16: bool) -> torch.autocast:
+    """Multiply in few bits meanwhile; casts are not kept, since every step changes the weights."""
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, torch.bfloat16, enabled=bfloat16, cache_enabled=False)
 
 
 @contextmanager

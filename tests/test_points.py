@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from little_nets import Residual, dense, loss_by_hand, samples, seeded
 from test_network import MODES, NETS, Words, case
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lossviz as lv
 from lossviz import points as points_module
@@ -215,3 +216,38 @@ def test_a_direction_that_moves_nothing_is_refused():
 def test_a_direction_of_another_net_is_refused():
     with pytest.raises(ValueError, match="one model"):
         Points(lv.Objective(*case("dense")), directions(seeded(Residual)))
+
+
+class Asked(TorchDispatchMode):
+    """Counts how often a number is read from a tensor: each time, the host waits for a device."""
+
+    times = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        read = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        self.times += function in read
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["residual", "convolutions"])
+def test_no_point_makes_the_host_wait(name, mode, chunk):
+    net, data = case(name)
+    pair = [lv.toward(net, seeded(NETS[name][0], seed=1, dtype=F64)), *directions(net)[:1]]
+    points = Points(lv.Objective(net, data, batch_norm=mode), pair, chunk=chunk)
+    with Asked() as check:
+        float(torch.ones(1).sum())
+    assert check.times == 1
+    with Asked() as asked:
+        points.values(PLACES)
+    assert asked.times == 0
+
+
+def test_large_weights_move_without_making_the_host_wait(monkeypatch):
+    monkeypatch.setattr(points_module, "LARGE_WEIGHTS", 0)
+    net, data = case("residual")
+    points = Points(lv.Objective(net, data), directions(net))
+    with Asked() as asked:
+        points.values(PLACES)
+    assert asked.times == 0

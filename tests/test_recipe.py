@@ -53,6 +53,7 @@ def test_a_value_out_of_range_is_one_sentence_with_its_name(change):
         {"record": "step"},
         {"record": 2.0},
         {"warmup": None},
+        {"bfloat16": 1},
     ],
 )
 def test_a_value_of_another_kind_is_a_type_error_with_its_name(change):

@@ -71,6 +71,35 @@ def plain_loop(model, samples, make_optimizer, epochs, lr):
         optimizer.step()
 
 
+def test_steps_in_bfloat16_are_those_of_autocast_and_leave_weights_in_their_precision():
+    (inputs, targets), model, other = data(64), net(), net()
+    run = fit(model, (inputs, targets), epochs=6, batch_size=64, lr=0.1, bfloat16=True)
+    optimizer = torch.optim.SGD(other.parameters(), 0.1, momentum=0.9)
+    for epoch in range(6):
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 + math.cos(math.pi * epoch / 6))
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):  # anew at each step, as its authors mean it
+            loss = F.cross_entropy(other(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    assert flat(model) == pytest.approx(flat(other), abs=2e-3)  # the order of a sum, rounded
+    assert (flat(model) - flat(net())).norm() > 0.1
+    exact = fit(net(), (inputs, targets), epochs=6, batch_size=64, lr=0.1)
+    gap = run.history[-1]["train_loss"] / exact.history[-1]["train_loss"] - 1
+    assert 0 < abs(gap) < 0.02
+    assert {w.dtype for w in run.weights.values()} == {torch.float32}
+
+
+def test_a_run_in_bfloat16_goes_on_to_the_same_bits_and_as_no_other(path):
+    settings = {**PLAIN, "bfloat16": True}
+    whole = fit(net(), data(), **settings)
+    fit(net(), data(), path=path, **{**settings, "progress": stop_at(7)})
+    with pytest.raises(ValueError, match=r"bfloat16=True.*bfloat16=False"):
+        fit(net(), data(), path=path, **PLAIN)
+    run = fit(net(), data(), path=path, **settings)
+    assert without_seconds(run) == without_seconds(whole)
+
+
 @pytest.mark.parametrize(
     "optimizer, make",
     [

@@ -1,4 +1,4 @@
-"""The command that trains nets by small and by large batches, and draws between and around them."""
+"""The command that trains the paper's nets, and draws between and around them, and their path."""
 
 import json
 import signal
@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 import lossviz as lv
-from lossviz.batch_minima import main
+from lossviz import make
+from lossviz.paper import NETS, main, trained
 from lossviz.shipped import shipped
 
 SCALE = ["--width", "1", "--epochs", "3", "--lr", "0.05"]
@@ -89,7 +90,7 @@ def test_the_lines_run_from_the_small_batch_net_to_the_large_batch_one(folder, n
 def test_a_killed_training_goes_on_to_the_same_bits(folder):
     words = ["--batch-size", "4", "--epochs", "40"]
     out = folder / "killed.safetensors"
-    command = [sys.executable, "-m", "lossviz.batch_minima", "train", "--cifar10", str(folder)]
+    command = [sys.executable, "-m", "lossviz.paper", "train", "--cifar10", str(folder)]
     whole = [*command, *SCALE, *words, "--out", str(out)]
     with subprocess.Popen(whole, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not out.with_suffix(".run").exists():
@@ -110,19 +111,69 @@ def test_a_net_that_is_not_there_is_named(folder, nets, tmp_path):
         main(["lines", *words, "--small", str(weights)])
 
 
-def test_the_plane_of_the_path_ends_at_the_net_and_goes_on_where_it_was(folder):
-    out = folder / "path.npz"
-    words = ["--cifar10", str(folder), *SCALE, "--batch-size", "8", "--points", "5"]
-    main(["path", *words, "--samples", "16", "--out", str(out)])
+def test_the_plane_of_the_path_ends_at_the_net_and_goes_on_where_it_was(folder, tmp_path):
+    out = tmp_path / "path.npz"
+    net = train(folder, "recorded", "--batch-size", "8", "--record")
+    words = [str(net), "--cifar10", str(folder), "--points", "5", "--samples", "16"]
+    main(["path", *words, "--out", str(out)])
     drawn, told = lv.Surface.load(out), json.loads(out.with_suffix(".json").read_text())
     along = np.array(told["coordinates"])
     assert along.shape == (4, 2) and np.allclose(along[-1], 0, atol=1e-4)  # from the last weights
     for axis, column in zip(drawn.axes, along.T, strict=True):
         assert axis[0] < column.min() <= column.max() < axis[-1]
-    net = lv.models.vgg(9, 1, size=32, channels=3, seed=0)
     images, recipe = lv.data.cifar10(folder), {"optimizer": "nesterov", "schedule": "step"}
-    run = lv.fit(net, images.train, epochs=3, batch_size=8, lr=0.05, progress=False, **recipe)
+    start = lv.models.vgg(9, 1, size=32, channels=3, seed=0)
+    run = lv.fit(start, images.train, epochs=3, batch_size=8, lr=0.05, progress=False, **recipe)
     assert told["explained"] == pytest.approx(lv.pca(run.trajectory).explained.tolist(), rel=1e-4)
-    main(["path", *words, "--samples", "16", "--out", str(out)])
+    main(["path", *words, "--out", str(out)])
     again = lv.Surface.load(out)
     np.testing.assert_array_equal(again.values["loss"], drawn.values["loss"])
+
+
+def test_a_net_without_a_recorded_path_is_told_what_it_needs(folder, nets, tmp_path):
+    words = ["--cifar10", str(folder), "--out", str(tmp_path / "path.npz")]
+    with pytest.raises(ValueError, match=r"no recorded path: it needs train --record"):
+        main(["path", str(nets[0]), *words])
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_of_the_paper_is_trained_and_drawn(folder, name):
+    out = train(folder, name, "--net", name, "--batch-size", "24", "--epochs", "1", "--bfloat16")
+    net, images = trained(out), lv.data.cifar10(folder)
+    assert "batch 24" in net.name and not net.training
+    assert (net.mean, net.std) == (list(images.mean), list(images.std))
+    residual = name.startswith("resnet") and not name.endswith("noshort")
+    expected = lv.models.vgg(9, 1, size=32, channels=3)
+    if name.startswith("resnet"):
+        expected = lv.models.resnet(int(name[6:8]), 1, skip=residual, channels=3)
+    assert [w.shape for w in net.parameters()] == [w.shape for w in expected.parameters()]
+    if name == "resnet20_noshort":
+        plane = folder / "plane.npz"
+        words = ["--cifar10", str(folder), "--samples", "8", "--points", "3", "--span", "0.1"]
+        make.main(["plane", str(out), *words, "--out", str(plane)])
+        few = images.train[:8]
+        center = float(cross_entropy(net(few.inputs), few.targets))
+        assert lv.Surface.load(plane).values["loss"][1, 1] == pytest.approx(center, rel=1e-5)
+
+
+def test_a_set_of_images_says_its_name(folder, tmp_path):
+    with np.load(folder / "cifar10_lossless_part.npz") as stored:
+        np.savez(tmp_path / "own.npz", name=np.array("CIFAR-10 of noise"), **stored)
+    own = lv.data.cifar10(tmp_path / "own.npz")
+    assert own.name == "CIFAR-10 of noise" and own.train.name == "CIFAR-10 of noise train"
+    assert torch.equal(own.train.inputs, lv.data.cifar10(folder).train.inputs)
+
+
+def test_images_that_are_not_there_are_answered_in_the_words_of_the_command(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--cifar10", str(tmp_path / "none"), "--out", str(tmp_path / "a")])
+    assert "--cifar10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"", b"no file of tensors", None])
+def test_a_damaged_net_is_one_sentence(folder, nets, tmp_path, damage):
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(nets[0].read_bytes()[:-9] if damage is None else damage)
+    with pytest.raises(ValueError, match=r"damaged\.safetensors.* has no settings"):
+        main(["lines", "--cifar10", str(folder), "--small", str(path), "--large", str(path),
+              "--out", str(tmp_path / "l")])  # fmt: skip
