@@ -28,6 +28,7 @@ __all__ = ["Grid", "sample_grid"]
 
 SECONDS_PER_TILE = 0.5
 QUICK_SECONDS = 1.0
+PARALLEL = 1 - 1e-6  # of the cosine
 
 
 class Grid:
@@ -101,6 +102,7 @@ class Grid:
         settings = {**(settings or {}), "quantities": list(names)}
         self.spec = specification(objective, self.directions, self.axes, self.center, settings)
         self.origin = provenance(objective, self.directions, self.spec)
+        _check_apart(self.origin["cosine"])
         self.journal: Journal | None = None
         if self.path is not None:
             self._resume()
@@ -305,6 +307,15 @@ class Grid:
             "interrupted": self.interrupted,
             "seconds": round(self.seconds, 3),
         }
+
+
+def _check_apart(cosine: float | None) -> None:
+    """Refuse two directions that are one: their plane is a line, drawn across itself."""
+    if cosine is not None and abs(cosine) > PARALLEL:
+        raise ValueError(
+            f"the two directions must span a plane; these are parallel (cosine {cosine:.6f}): give "
+            f"another seed to one of them, or draw lv.line."
+        )
 
 
 def sample_grid(

@@ -19,7 +19,7 @@ from torch import nn
 from lossviz import curvature, data, models, paper
 from lossviz.normalization import random_direction
 from lossviz.objective import BATCH_NORM_MODES, Objective
-from lossviz.planes import plane
+from lossviz.planes import plane, refine
 from lossviz.storage import atomic_write
 
 __all__ = ["main"]
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for s in options.seeds
     )
     settings = {"span": options.span, "points": options.points, "path": options.out}
-    if options.what == "plane":
+    if options.what == "plane" and options.tolerance is not None:
+        *_, surface = refine(loss, u, v, tolerance=options.tolerance, progress=True, **settings)
+    elif options.what == "plane":
         surface = plane(loss, u, v, **settings)
     else:
         surface = curvature.convexity_map(loss, u, v, tol=options.tol, **settings)
@@ -92,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-norm", choices=BATCH_NORM_MODES, default="stored")
     parser.add_argument("--points", type=int, default=51)
     parser.add_argument("--span", type=float, default=1.0)
+    parser.add_argument(
+        "--tolerance", type=float, help="predict points of a plane, within this share of its range"
+    )
     parser.add_argument("--tol", type=float, default=1e-2, help="of the eigenvalues (convexity)")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     return parser

@@ -58,3 +58,16 @@ def test_a_plane_is_made_and_goes_on_where_it_was(folder):
         make.main([*words, "--samples", "4", "--points", "3", "--span", "0.1"])
     s = lv.Surface.load(out)
     assert s.shape == (3, 3) and s.done.all() and s.meta["model"] == "resnet20"
+
+
+def test_a_plane_within_a_tolerance_is_that_of_a_refinement(folder):
+    out = folder / "thin.npz"
+    words = ["plane", "resnet20", "--cifar10", str(folder), "--out", str(out), "--samples", "2"]
+    make.main([*words, "--points", "5", "--span", "0.1", "--tolerance", "0.5"])
+    thin, net = lv.Surface.load(out), lv.models.pretrained("resnet20")
+    few = lv.data.cifar10(folder, mean=net.mean, std=net.std).train[:2]
+    pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
+    *_, expected = lv.refine(lv.Objective(net, few), *pair, points=5, span=0.1, tolerance=0.5)
+    assert thin.meta["spec"]["tolerance"] == expected.meta["spec"]["tolerance"] == 0.5
+    np.testing.assert_array_equal(thin.done, expected.done)
+    assert thin.values["loss"] == pytest.approx(expected.values["loss"], rel=1e-5)

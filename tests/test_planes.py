@@ -335,3 +335,11 @@ def test_a_bar_with_an_estimate_is_shown_for_what_takes_over_a_second(
     assert "3 × 3 points, about 0 s" in capsys.readouterr().err
     lv.plane(objective, *pair, points=3, progress=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("factor", [1, -2])
+def test_parallel_directions_span_no_plane(objective, pair, factor):
+    same = {name: factor * part for name, part in pair[0].items()}
+    for draw in (lv.plane, lambda *given, **options: list(lv.refine(*given, **options))):
+        with pytest.raises(ValueError, match=r"parallel \(cosine -?1\.0.*another seed"):
+            draw(objective, pair[0], same, points=3)
