@@ -21,6 +21,7 @@ from lossviz.split import Split
 from lossviz.surface import Surface
 from lossviz.training import fit
 from lossviz.trajectory import Recorder, Trajectory
+from lossviz.worker import leave_if_dropped
 
 __all__ = [
     "LiveNet",
@@ -77,7 +78,7 @@ def train_live(
     draw: Callable[[Sequence[float]], None] = lambda losses: None,
     with_path: bool = False,
 ) -> Iterator[Step]:
-    """Yield the steps after which ``nets[key]`` is there, an epoch each.
+    """Yield the steps after which ``nets[key]`` is there, an epoch each; one may be left midway.
 
     Parameters
     ----------
@@ -117,8 +118,11 @@ def train_live(
         lr = 0.05 * (1 + math.cos(math.pi * (number + 0.5) / epochs))
         run = fit(
             net, train, epochs=1, batch_size=min(64, len(train)), lr=lr, weight_decay=5e-4,
-            schedule="constant", seed=number, record=None, progress=False,
+            schedule="constant", seed=number, record=None,
+            progress=lambda share, history: leave_if_dropped(),
         )  # fmt: skip
+        if run.interrupted:
+            return
         recorder.record(number + 1)
         losses.append(run.history[-1]["train_loss"])
         told = " → ".join(f"{loss:.3g}" for loss in losses)

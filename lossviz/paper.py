@@ -29,7 +29,7 @@ from lossviz import data, models
 from lossviz.directions import toward
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
-from lossviz.planes import line, plane
+from lossviz.planes import line, plane, refine
 from lossviz.principal import pca
 from lossviz.run import Run
 from lossviz.split import Split
@@ -144,7 +144,11 @@ def _path(asked: argparse.Namespace, images: data.Dataset) -> None:
         (float(low - EDGE * (high - low)), float(high + EDGE * (high - low)))
         for low, high in zip(along.min(0), along.max(0), strict=True)
     )
-    drawn = plane(loss, *found, span=span, points=asked.points, path=asked.out.with_suffix(".part"))
+    grid = {"span": span, "points": asked.points, "path": asked.out.with_suffix(".part")}
+    if asked.tolerance is None:
+        drawn = plane(loss, *found, **grid)
+    else:
+        *_, drawn = refine(loss, *found, tolerance=asked.tolerance, progress=True, **grid)
     drawn.save(asked.out, arrays=False)
     about = {"explained": found.explained.tolist(), "coordinates": along.round(5).tolist()}
     about |= {"residual": found.path.residual.round(5).tolist(), "history": told["end"]}
@@ -218,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(train)
     path.add_argument("net", type=Path, help="the --out of a training with --record")
     path.add_argument("--samples", type=int, default=256, help="the first so many images")
+    path.add_argument("--tolerance", type=float, help="predict points within this share")
     for name in ("small", "large"):
         lines.add_argument(f"--{name}", type=Path, required=True, help="the --out of a training")
     lines.add_argument("--samples", type=int, default=1024, help="the first so many images")

@@ -1,17 +1,34 @@
 """One background thread for one widget: the newest request wins, and an error reaches the reader.
 
-A request is a generator of steps. Between two steps the worker looks whether it is still wanted, so
-that old work stops at once and a stale result never overwrites a newer one.
+A request is a generator of steps. Between two steps the worker looks whether it is still wanted (a
+long step looks by itself), so that old work stops at once and a stale result never overwrites a
+newer one.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import torch
 
-__all__ = ["Worker", "on_one_thread"]
+__all__ = ["Worker", "leave_if_dropped", "on_one_thread"]
+
+_under_way = threading.local()
+
+
+def leave_if_dropped() -> None:
+    """End a long step, from within, whose job was replaced or cancelled meanwhile.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If so; the worker takes it as the end of the job. Elsewhere than in a step, never.
+    """
+    wanted = getattr(_under_way, "wanted", None)
+    if wanted is not None and not wanted():
+        raise KeyboardInterrupt
 
 
 def on_one_thread(step: Callable[[], None]) -> Callable[[], None]:
@@ -152,8 +169,8 @@ class Worker:
 
     def _work(self, job: Iterator[Callable[[], None]], number: int) -> None:
         # grad mode is set per thread, and training inside a step turns it on for itself
-        with torch.enable_grad():
+        _under_way.wanted = lambda: number == self._number
+        with torch.enable_grad(), suppress(KeyboardInterrupt):
             for step in job:
-                if number != self._number:
-                    return
+                leave_if_dropped()
                 step()

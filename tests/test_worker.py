@@ -2,7 +2,9 @@ import threading
 
 import pytest
 
-from lossviz.worker import Worker
+import lossviz as lv
+from lossviz import live
+from lossviz.worker import Worker, leave_if_dropped
 
 
 @pytest.fixture
@@ -60,3 +62,55 @@ def test_closing_ends_the_thread_and_refuses_jobs():
     assert not worker.alive
     with pytest.raises(RuntimeError, match="closed"):
         worker.submit(iter([]))
+
+
+@pytest.mark.parametrize("end", ["cancel", "replace", "close"])
+def test_a_long_step_can_be_left_midway(worker, end):
+    begun, seen = threading.Event(), []
+
+    def endless():
+        begun.set()
+        while True:
+            leave_if_dropped()
+
+    worker.submit(iter([endless, lambda: seen.append("rest")]))
+    assert begun.wait(10)
+    if end == "replace":
+        worker.submit(iter([lambda: seen.append("new")]))
+    else:
+        getattr(worker, end)()
+    worker._thread.join(10) if end == "close" else worker.wait(10)
+    assert seen == (["new"] if end == "replace" else [])
+    assert worker.alive == (end != "close") and worker.problems == []
+
+
+def test_a_step_elsewhere_is_never_left():
+    leave_if_dropped()
+
+
+def test_a_training_is_left_within_its_epoch(worker, monkeypatch):
+    begun, seen, runs, nets = threading.Event(), [], [], {}
+
+    def noted(*given, progress, **settings):
+        def tell(share, history):
+            seen.append(share)
+            progress(share, history)
+            begun.set()
+            gate.wait(10)
+
+        gate = threading.Event()
+        gates.append(gate)
+        runs.append(lv.fit(*given, progress=tell, **settings))
+        return runs[-1]
+
+    gates = []
+    monkeypatch.setattr(live, "fit", noted)
+    few = lv.data.digits().train[:512]
+    steps = live.train_live(nets, (8, 1, True, 7), few, epochs=3, say=lambda words, share: None)
+    worker.submit(steps)
+    assert begun.wait(10)
+    worker.cancel()
+    gates[0].set()
+    assert worker.wait(10)
+    assert len(seen) == 2 and [run.interrupted for run in runs] == [True]  # of eight batches
+    assert nets == {}
