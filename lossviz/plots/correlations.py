@@ -66,7 +66,7 @@ def scatter_panels(
         light_grid(ax)
         numbers = {label: np.asarray(x, float) for label, x in values.items()}
         if log := log_wanted(*numbers.values()):
-            log_axis(ax.xaxis, *numbers.values())
+            log_axis(ax.xaxis, *numbers.values(), most=4)
         for place, (label, x) in enumerate(numbers.items()):
             drawn.append(_dots(ax, label, place, x, np.asarray(against[label], float)))
         ax.set_xlabel(f"{title} (log scale)" if log else title)

@@ -210,7 +210,7 @@ def _draw_accuracy(ax: Axes, curves: list, colors: list[str]) -> list[Line2D]:
     ]
 
 
-def log_axis(axis, *values: np.ndarray) -> None:
+def log_axis(axis, *values: np.ndarray, most: int = 8) -> None:
     """Make an axis logarithmic, with plain numbers at its ticks.
 
     Parameters
@@ -219,9 +219,11 @@ def log_axis(axis, *values: np.ndarray) -> None:
         The horizontal or the vertical one.
     *values
         What will be drawn; within two decades, 2 and 5 have a number too.
+    most
+        Numbers at the ticks, about: fewer on a short axis.
     """
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_formatter(FuncFormatter(number))
     axis.set_minor_formatter(NullFormatter())
-    if len(levels := levels_for(*values, n=8, log=True)) < 8:
+    if len(levels := levels_for(*values, n=most, log=True)) < 8:
         axis.set_ticks(levels)
