@@ -261,9 +261,16 @@ def _summed(parts: Sequence[Sequence], batches: Sequence[tuple]) -> tuple[Tensor
     for values in zip(*parts, strict=True):
         pairs = [total(value, batch) for value, batch in zip(values, batches, strict=True)]
         sums.append(torch.stack([wide(s.reshape(())) for s, _ in pairs]).sum())
-        counts.append(torch.stack([wide(torch.as_tensor(c).reshape(())) for _, c in pairs]).sum())
-    counts = [count.to(sums[0].device) for count in counts]
+        counts.append(_counted([count for _, count in pairs], sums[0]))
     return torch.stack(sums), torch.stack(counts)
+
+
+def _counted(counts: Sequence[Tensor | float], like: Tensor) -> Tensor:
+    """Add up counts on the device of ``like``: numbers are written there, and nobody waits."""
+    if not any(isinstance(count, Tensor) for count in counts):
+        return torch.full_like(like, float(sum(counts)))
+    placed = [c if isinstance(c, Tensor) else torch.full_like(like, float(c)) for c in counts]
+    return torch.stack([wide(count.reshape(())).to(like.device) for count in placed]).sum()
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
