@@ -61,7 +61,7 @@ class Samples:
         Parameters
         ----------
         indices
-            int64 ``[B]`` on the CPU.
+            int64 ``[B]``; on the CPU where the samples are lists.
 
         Returns
         -------
@@ -111,6 +111,8 @@ class Descent:
             After each step.
         """
         order = torch.randperm(len(self.samples), generator=generator)
+        if isinstance(self.samples.inputs, Tensor):
+            order = order.to(self.samples.inputs.device)  # once, not at each step
         size = batch_size or self.recipe.batch_size
         batches = _cut(order, size)
         epochs = self.recipe.epochs

@@ -7,7 +7,7 @@ read: an operation that needs a number on the host raises.
 import pytest
 import torch
 from test_network import MODES, NETS, case
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     FakeTensorDeviceMismatchError,
@@ -19,7 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lossviz as lv
 from lossviz import forward
 from lossviz import points as points_module
+from lossviz.descent import Descent, Samples
+from lossviz.losses import cross_entropy
 from lossviz.points import Points
+from lossviz.recipe import Recipe
 from lossviz.samples import mapped
 
 ASKS = "a branch on the data"  # a net whose own forward reads a number
@@ -120,3 +123,18 @@ def test_the_check_sees_a_copy_from_the_host(gpu, monkeypatch):
     monkeypatch.setattr(forward, "_counted", copied)
     device, seen = crossings(points, gpu)
     assert device == "cuda" and seen
+
+
+def test_the_order_of_an_epoch_goes_to_the_gpu_once(gpu, monkeypatch):
+    taken = []  # (a step itself needs autograd, whose threads want a real device)
+    monkeypatch.setattr(Descent, "_step", lambda self, batch, lr: taken.append(batch))
+    with gpu, torch.device("cuda"):
+        net = nn.Linear(8, 3)
+        samples = object.__new__(Samples)  # whose checks read the samples, once
+        samples.inputs, samples.targets = torch.empty(16, 8), torch.empty(16).long()
+    with gpu, Crossings() as crossed:
+        descent = Descent(net, samples, cross_entropy, Recipe(epochs=1, batch_size=4, lr=0.1))
+        list(descent.epoch(0, torch.Generator()))
+    assert [len(inputs) for inputs, _ in taken] == [4] * 4
+    assert {part.device.type for batch in taken for part in batch} == {"cuda"}
+    assert len(crossed.seen) == 1
