@@ -29,8 +29,10 @@ from lossviz import data, models
 from lossviz.directions import toward
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
+from lossviz.paths import losses_along
 from lossviz.planes import line, plane, refine
 from lossviz.principal import pca
+from lossviz.recipe import MILESTONES
 from lossviz.run import Run
 from lossviz.split import Split
 from lossviz.storage import atomic_write
@@ -133,7 +135,7 @@ def _net(settings: dict) -> nn.Module:
 
 
 def _path(asked: argparse.Namespace, images: data.Dataset) -> None:
-    """Draw the plane of the two principal directions, and write the path beside it."""
+    """Draw the plane of the two principal directions, and write the path beside it, as JSON."""
     told, net = _told(asked.net), trained(asked.net)
     _check_path(asked.net, told["settings"])
     _, run = _run(told["settings"], images, asked.net)
@@ -151,7 +153,9 @@ def _path(asked: argparse.Namespace, images: data.Dataset) -> None:
         *_, drawn = refine(loss, *found, tolerance=asked.tolerance, progress=True, **grid)
     drawn.save(asked.out, arrays=False)
     about = {"explained": found.explained.tolist(), "coordinates": along.round(5).tolist()}
-    about |= {"residual": found.path.residual.round(5).tolist(), "history": told["end"]}
+    about |= {"residual": found.path.residual.round(5).tolist()}
+    about |= {"losses": losses_along(loss, run.trajectory).tolist()}
+    about |= {"drops": [round(share * told["settings"]["epochs"]) for share in MILESTONES]}
     atomic_write(asked.out.with_suffix(".json"), (json.dumps(about) + "\n").encode())
     print(drawn)
 

@@ -125,6 +125,9 @@ def test_the_plane_of_the_path_ends_at_the_net_and_goes_on_where_it_was(folder, 
     start = lv.models.vgg(9, 1, size=32, channels=3, seed=0)
     run = lv.fit(start, images.train, epochs=3, batch_size=8, lr=0.05, progress=False, **recipe)
     assert told["explained"] == pytest.approx(lv.pca(run.trajectory).explained.tolist(), rel=1e-4)
+    loss = lv.Objective(trained(net), images.train[:16], batch_norm="recalibrated")
+    assert told["losses"] == pytest.approx([loss(dict(each)) for each in run.trajectory], rel=1e-3)
+    assert told["drops"] == [2, 2, 3]
     main(["path", *words, "--out", str(out)])
     again = lv.Surface.load(out)
     np.testing.assert_array_equal(again.values["loss"], drawn.values["loss"])
@@ -152,7 +155,7 @@ def test_every_net_of_the_paper_is_trained_and_drawn(folder, name):
         words = ["--cifar10", str(folder), "--samples", "8", "--points", "3", "--span", "0.1"]
         make.main(["plane", str(out), *words, "--out", str(plane)])
         few = images.train[:8]
-        center = float(cross_entropy(net(few.inputs), few.targets))
+        center = float(cross_entropy(net(few.inputs).detach(), few.targets))
         assert lv.Surface.load(plane).values["loss"][1, 1] == pytest.approx(center, rel=1e-5)
 
 
