@@ -66,7 +66,8 @@ def _net_and_images(options: argparse.Namespace) -> tuple[nn.Module, data.Datase
 
 def _objective(options: argparse.Namespace) -> Objective:
     net, images = _net_and_images(options)
-    return Objective(net, images.train[: options.samples], batch_norm=options.batch_norm)
+    chosen = {"batch_norm": options.batch_norm, "device": options.device}
+    return Objective(net, images.train[: options.samples], **chosen)
 
 
 def _write_accuracy(options: argparse.Namespace) -> None:
@@ -75,7 +76,10 @@ def _write_accuracy(options: argparse.Namespace) -> None:
     told = {"net": options.net, "parameters": sum(w.numel() for w in net.parameters())}
     for part in ("train", "test"):
         split = getattr(images, part)
-        told[part] = {"n": len(split.inputs), **Objective(net, split).values()}
+        told[part] = {
+            "n": len(split.inputs),
+            **Objective(net, split, device=options.device).values(),
+        }
     atomic_write(options.out, (json.dumps(told, indent=2) + "\n").encode())
     print(told)
 
@@ -98,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, help="predict points of a plane, within this share of its range"
     )
     parser.add_argument("--tol", type=float, default=1e-2, help="of the eigenvalues (convexity)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … or mps")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     return parser
 

@@ -29,6 +29,7 @@ from lossviz import data, models
 from lossviz.directions import toward
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
+from lossviz.parameters import check_parameters
 from lossviz.paths import losses_along
 from lossviz.planes import line, plane, refine
 from lossviz.principal import pca
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
+    if "device" in asked:
+        check_parameters(device=asked.device)
     try:
         images = data.cifar10(asked.cifar10) if "cifar10" in asked else None
     except FileNotFoundError as problem:
@@ -108,21 +111,22 @@ def _train(asked: argparse.Namespace, images: data.Dataset) -> None:
     settings |= {"images": min(asked.images or len(images.train), len(images.train))}
     settings |= {"record": "epoch" if asked.record else None, "data": images.name}
     settings |= {"mean": images.mean, "std": images.std}
-    net, run = _run(settings, images, asked.out)
+    net, run = _run(settings, images, asked.out, asked.device)
     if run.interrupted:
         print(f"{run}: the same command goes on from there.")
         return
     told = {"settings": json.dumps(settings), "history": json.dumps(run.history)}
-    kept = {name: value.contiguous() for name, value in net.state_dict().items()}
+    kept = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
     atomic_write(asked.out, save(kept, told))
     print(run)
 
 
-def _run(settings: dict, images: data.Dataset, out: Path) -> tuple[nn.Module, Run]:
+def _run(settings: dict, images: data.Dataset, out: Path, device: str) -> tuple[nn.Module, Run]:
     """Return a training's net and run, from where it was: at once, where it is done."""
-    net, train = _net(settings), images.train[: settings["images"]]
+    net, train = _net(settings).to(device), images.train[: settings["images"]]
     recipe = {name: settings[name] for name in (*CHOSEN, *FIXED, "record")}
-    return net, fit(net, train, test=images.test, path=out.with_suffix(".run"), **recipe)
+    run = fit(net, train, test=images.test, path=out.with_suffix(".run"), **recipe)
+    return net, run
 
 
 def _net(settings: dict) -> nn.Module:
@@ -136,9 +140,9 @@ def _net(settings: dict) -> nn.Module:
 
 def _path(asked: argparse.Namespace, images: data.Dataset) -> None:
     """Draw the plane of the two principal directions, and write the path beside it, as JSON."""
-    told, net = _told(asked.net), trained(asked.net)
+    told, net = _told(asked.net), trained(asked.net).to(asked.device)
     _check_path(asked.net, told["settings"])
-    _, run = _run(told["settings"], images, asked.net)
+    _, run = _run(told["settings"], images, asked.net, asked.device)
     found = pca(run.trajectory)
     loss = Objective(net, images.train[: asked.samples], batch_norm="recalibrated")
     along = found.path.coordinates
@@ -171,7 +175,7 @@ def _check_path(out: Path, settings: dict) -> None:
 
 def _lines(asked: argparse.Namespace, images: data.Dataset) -> None:
     """Draw both nets' surroundings, and the way from one to the other, for train and test."""
-    nets = {name: trained(getattr(asked, name)) for name in ("small", "large")}
+    nets = {name: trained(getattr(asked, name)).to(asked.device) for name in ("small", "large")}
     way = toward(nets["small"], nets["large"])
     ways = {name: random_direction(net, seed=asked.seed) for name, net in nets.items()}
     for part in ("train", "test"):
@@ -223,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
             "--cifar10", required=True, help="the folder of CIFAR-10, or an npz file of images"
         )
         each.add_argument("--threads", type=int, default=1)
+        each.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … or mps")
     _add_training(train)
     path.add_argument("net", type=Path, help="the --out of a training with --record")
     path.add_argument("--samples", type=int, default=256, help="the first so many images")

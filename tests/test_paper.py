@@ -180,3 +180,9 @@ def test_a_damaged_net_is_one_sentence(folder, nets, tmp_path, damage):
     with pytest.raises(ValueError, match=r"damaged\.safetensors.* has no settings"):
         main(["lines", "--cifar10", str(folder), "--small", str(path), "--large", str(path),
               "--out", str(tmp_path / "l")])  # fmt: skip
+
+
+def test_a_device_that_is_not_there_is_one_sentence(folder, tmp_path):
+    words = ["--cifar10", str(folder), "--out", str(tmp_path / "a.safetensors"), *SCALE]
+    with pytest.raises(ValueError, match=r"device must be .*got 'cuda:7'"):
+        main(["train", *words, "--device", "cuda:7"])
