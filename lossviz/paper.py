@@ -42,7 +42,6 @@ from lossviz.training import fit
 __all__ = ["NETS", "main", "trained"]
 
 NETS = ("vgg9", "resnet20", "resnet20_noshort", "resnet56", "resnet56_noshort")
-WIDTHS = {"vgg9": 64}  # filters of the first stage in the paper; 16 for the ResNets
 FIXED = {"optimizer": "nesterov", "momentum": 0.9, "schedule": "step"}
 CHOSEN = ("epochs", "batch_size", "lr", "weight_decay", "seed", "bfloat16")
 BETWEEN, AROUND = (-0.5, 1.5), 1.0  # how far a line goes, as in the paper
@@ -98,7 +97,9 @@ def trained(path: str | Path) -> nn.Module:
     """
     settings = _told(path)["settings"]
     net = models.load_weights(_net(settings), path)
-    decay = f", weight decay {settings['weight_decay']:g}" if settings["weight_decay"] else ""
+    if settings["width"] == _paper_width(settings["net"]):
+        net.name = net.name.removesuffix(f", width {settings['width']}")
+    decay = f", decay {settings['weight_decay']:g}" if settings["weight_decay"] else ""
     net.name += f", batch {settings['batch_size']}{decay}, {settings['epochs']} epochs"
     net.mean, net.std = settings["mean"], settings["std"]
     return net.eval()
@@ -107,7 +108,7 @@ def trained(path: str | Path) -> nn.Module:
 def _train(asked: argparse.Namespace, images: data.Dataset) -> None:
     """Train, with the running state beside ``--out``; the end has weights and history."""
     settings = {name: getattr(asked, name) for name in CHOSEN}
-    settings |= {"net": asked.net, "width": asked.width or WIDTHS.get(asked.net, 16), **FIXED}
+    settings |= {"net": asked.net, "width": asked.width or _paper_width(asked.net), **FIXED}
     settings |= {"images": min(asked.images or len(images.train), len(images.train))}
     settings |= {"record": "epoch" if asked.record else None, "data": images.name}
     settings |= {"mean": images.mean, "std": images.std}
@@ -127,6 +128,11 @@ def _run(settings: dict, images: data.Dataset, out: Path, device: str) -> tuple[
     recipe = {name: settings[name] for name in (*CHOSEN, *FIXED, "record")}
     run = fit(net, train, test=images.test, path=out.with_suffix(".run"), **recipe)
     return net, run
+
+
+def _paper_width(net: str) -> int:
+    """Return the filters of the first stage in the paper."""
+    return 64 if net == "vgg9" else 16
 
 
 def _net(settings: dict) -> nn.Module:
