@@ -156,7 +156,8 @@ def _path(asked: argparse.Namespace, images: data.Dataset) -> None:
         (float(low - EDGE * (high - low)), float(high + EDGE * (high - low)))
         for low, high in zip(along.min(0), along.max(0), strict=True)
     )
-    grid = {"span": span, "points": asked.points, "path": asked.out.with_suffix(".part")}
+    part = asked.out.with_suffix(".part")  # the surface as it grows, with its directions
+    grid = {"span": span, "points": asked.points, "path": part}
     if asked.tolerance is None:
         drawn = plane(loss, *found, **grid)
     else:
@@ -167,6 +168,7 @@ def _path(asked: argparse.Namespace, images: data.Dataset) -> None:
     about |= {"losses": losses_along(loss, run.trajectory).tolist()}
     about |= {"drops": [round(share * told["settings"]["epochs"]) for share in MILESTONES]}
     atomic_write(asked.out.with_suffix(".json"), (json.dumps(about) + "\n").encode())
+    part.unlink(missing_ok=True)
     print(drawn)
 
 
