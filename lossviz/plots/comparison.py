@@ -9,7 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 
 from lossviz.plots.captions import common_caption, joined, quantity_label
-from lossviz.plots.figures import LABEL, figure, text_size, write_common_caption
+from lossviz.plots.figures import (
+    LABEL,
+    columns_of,
+    figure,
+    label_outer,
+    text_size,
+    write_common_caption,
+)
 from lossviz.plots.levels import heights, shared_levels
 from lossviz.plots.planes import add_colorbar, contour, surface3d
 from lossviz.plots.scale import Scale
@@ -70,16 +77,19 @@ def side_by_side(
     for ax in axes if solid else ():  # too little room: caption and colour bar say the scales
         ax.set(xlabel="α", ylabel="β", zlabel="")
     if not solid and len({tuple(map(tuple, surface.axes)) for surface in surfaces}) == 1:
-        for ax in axes[: len(surfaces)]:
-            ax.label_outer()
+        label_outer(axes[: len(surfaces)], columns_of(len(surfaces), _most(surfaces)))
     add_colorbar(widest(drawn, scale), axes, scale, quantity_label(**shown, log=scale.log))
     told = [common_caption(surfaces, quantity), scale.note(*values), "same levels"]
     write_common_caption(axes[0], joined(told))
     return drawn
 
 
+def _most(surfaces: list) -> int:
+    return 3 if len(surfaces) == 3 else 2
+
+
 def _panels(surfaces: list, labels: list[str], solid: bool) -> list[Axes]:
-    columns = 3 if len(surfaces) in (3, 5, 6) else min(2, len(surfaces))
+    columns = columns_of(len(surfaces), _most(surfaces))
     rows = -(-len(surfaces) // columns)
     kind = {"size": (12.0, (8 - columns) * rows), "projection": "3d"} if solid else {}
     axes = list(np.ravel(figure(rows, columns, **kind)[1]))

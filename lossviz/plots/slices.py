@@ -14,7 +14,9 @@ from lossviz.plots.captions import common_caption, count, joined, number
 from lossviz.plots.figures import (
     LABEL,
     TICK,
+    columns_of,
     figure,
+    label_outer,
     legend,
     light_grid,
     new_axes,
@@ -125,7 +127,7 @@ def convexity_maps(
             f"convexity_maps needs one label a map; got {len(maps)} maps and {len(labels)} labels: "
             "give two lists of one length."
         )
-    columns = min(4, len(maps))
+    columns = columns_of(len(maps), 4)
     rows = -(-len(maps) // columns)
     axes = np.ravel(figure(rows, columns, size=(12.0, 3.9 * rows))[1])
     drawn = []
@@ -136,7 +138,7 @@ def convexity_maps(
         for axis, places in zip((ax.xaxis, ax.yaxis), curvatures.axes, strict=True):
             ends = places[[0, -1]]
             axis.set_major_locator(FixedLocator([ends[0], ends.mean(), ends[1]]))
-        ax.label_outer()
+    label_outer(axes[: len(maps)], columns)
     for ax in axes[len(maps) :]:
         ax.set_axis_off()
     _add_common_bar(drawn, list(axes), limit, threshold)
