@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lossviz.losses import total
 from lossviz.recipe import Recipe
-from lossviz.samples import as_batches, as_tensors
+from lossviz.samples import as_batches, as_tensors, leading_weight
 
 __all__ = ["Descent", "Samples", "Step", "batch_mean", "gradient_norm", "wide"]
 
@@ -45,7 +45,7 @@ class Samples:
     """
 
     def __init__(self, data: object, model: nn.Module):
-        weight = next(iter(model.parameters()))
+        weight = leading_weight(model)
         pair = (data.inputs, data.targets) if hasattr(data, "inputs") else data
         if isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], list):
             self.inputs, self.targets = as_batches([pair], weight.device, weight.dtype)[0]

@@ -20,6 +20,7 @@ from torch import nn
 
 from lossviz.checkpoint import Checkpoint
 from lossviz.coco_people import coco_people
+from lossviz.commands import count, run, whole
 from lossviz.detection import average_precision, classification, detector_loss, localisation
 from lossviz.detector_training import fit_detector, load_run
 from lossviz.models.detector import ssd300, ssdlite, tiny_ssd
@@ -183,9 +184,9 @@ def _parser() -> argparse.ArgumentParser:
     for command, (told, images) in TOLD.items():
         each = commands.add_parser(command, help=told, description=told)
         each.add_argument("--net", choices=NETS, default="tiny", help="which detector")
-        each.add_argument("--seed", type=_whole, default=0, help="of weights, order and scenes")
-        each.add_argument("--threads", type=_count, default=1, help="of torch")
-        each.add_argument("--images", type=_count, default=images, help="drawn scenes")
+        each.add_argument("--seed", type=whole, default=0, help="of weights, order and scenes")
+        each.add_argument("--threads", type=count, default=1, help="of torch")
+        each.add_argument("--images", type=count, default=images, help="drawn scenes")
         each.add_argument("--out", type=Path, required=True, help="the file that is written")
         if command == "train":
             each.add_argument("--bfloat16", action="store_true", help="convolve in 16 bits")
@@ -202,18 +203,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on; got {text}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on; got {text}")
-    return int(text)
-
-
 def _axes(text: str) -> int:
     if text not in ("1", "2"):
         raise argparse.ArgumentTypeError(f"must be 1, a line, or 2, a plane; got {text}")
@@ -228,14 +217,14 @@ TOLD = {
 }
 NUMBERS = {
     "train": {
-        "steps": (_count, 300, "gradients"),
-        "batch_size": (_count, 16, "images in each"),
+        "steps": (count, 300, "gradients"),
+        "batch_size": (count, 16, "images in each"),
         "lr": (float, 0.002, "highest step size of Adam"),
-        "warmup": (_whole, 20, "steps up to it"),
-        "every": (_count, 20, "steps between two writings of the run"),
+        "warmup": (whole, 20, "steps up to it"),
+        "every": (count, 20, "steps between two writings of the run"),
     },
     "surface": {
-        "points": (_count, 9, "along each axis"),
+        "points": (count, 9, "along each axis"),
         "span": (float, 1.0, "from the centre to the end"),
         "axes": (_axes, 2, "1 or 2"),
     },
@@ -243,4 +232,4 @@ NUMBERS = {
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -82,11 +82,14 @@ class Forward:
             return self.quick_totals(state)
         state = self._calibrated(state)
         measuring = self.batch_norm == "batch"
-        parts = [
-            self.plain.values(state, self._given(batch), self.functions, measuring)
-            for batch in self.batches
-        ]
+        parts = [self._plain_values(state, batch, measuring) for batch in self.batches]
         return _summed(parts, self.batches)
+
+    def _plain_values(self, state: Mapping[str, Tensor], batch: tuple, measuring: bool) -> list:
+        if not self.guarded:
+            return self.plain.values(state, batch, self.functions, measuring)
+        each = ([function] for function in self.functions)
+        return [self.plain.values(state, self._given(batch), f, measuring)[0] for f in each]
 
     def quick_totals(
         self, state: Mapping[str, Tensor], *, folded: bool = False
@@ -107,9 +110,9 @@ class Forward:
         """
         outputs = self._outputs(state, folded)
         parts = []
-        for batch in map(self._given, self.batches):
+        for batch in self.batches:
             model = Remembering(outputs)
-            parts.append([function(model, batch) for function in self.functions])
+            parts.append([function(model, self._given(batch)) for function in self.functions])
         return _summed(parts, self.batches)
 
     def differentiable(self, state: Mapping[str, Tensor], batch: tuple) -> object:

@@ -20,7 +20,7 @@ from lossviz.directions import Direction
 from lossviz.journal import Journal, refuse_other
 from lossviz.objective import Objective
 from lossviz.provenance import provenance, specification
-from lossviz.remote import remote_parts
+from lossviz.remote import check_executor, remote_parts
 from lossviz.storage import check_writable
 from lossviz.surface import Surface
 
@@ -85,6 +85,7 @@ class Grid:
         executor: Executor | None = None,
         settings: Mapping[str, object] | None = None,
     ):
+        check_executor(executor)
         self.path = None if path is None else check_writable(path)
         self.objective, self.evaluate, self.chunk = objective, evaluate, chunk
         self.directions = tuple(_as_direction(d) for d in directions)
@@ -196,7 +197,7 @@ class Grid:
             for tile in tiles:
                 yield tile, self.evaluate(self.coefficients(tile))
         else:
-            key = self.origin["fingerprint"]
+            key = f"{self.origin['fingerprint']} {self.objective.token}"
             job = (self.objective, self.directions)
             jobs = [(tile, self.coefficients(tile)) for tile in tiles]
             yield from remote_parts(self.executor, key, job, jobs, self.evaluate)

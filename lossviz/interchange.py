@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import torch
@@ -235,7 +236,7 @@ def _sheet(surface: Surface, z: np.ndarray, arrays: Mapping, hidden: np.ndarray)
 def _data_array(name: str, values: np.ndarray, kind: str = "Float64", components: int = 1) -> str:
     text = " ".join(f"{value!r}" for value in values.ravel().tolist())
     return (
-        f'<DataArray type="{kind}" Name="{name}" NumberOfComponents="{components}" '
+        f'<DataArray type="{kind}" Name={quoteattr(name)} NumberOfComponents="{components}" '
         f'format="ascii">{text}</DataArray>'
     )
 

@@ -6,7 +6,7 @@ Each returns the mean over the batch, or a pair ``(sum, count)`` where the mean 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -83,8 +83,27 @@ def accuracy(model: Callable, batch: tuple) -> Tensor:
 
 
 def batch_length(batch: tuple) -> int:
-    """Return the number of samples in a batch ``(inputs, …)``."""
-    return len(batch[0])
+    """Return the number of samples in a batch ``(inputs, …)``.
+
+    Parameters
+    ----------
+    batch
+        Inputs are a tensor ``[N, …]``, a list of N, or several tensors ``[N, …]`` in a dict or a
+        tuple (which is one of N images where targets are as many, as torchvision collates them).
+
+    Returns
+    -------
+    int
+        N.
+    """
+    inputs, *others = batch
+    if isinstance(inputs, tuple) and others and isinstance(others[0], (tuple, list)):
+        return len(inputs)
+    if isinstance(inputs, Mapping):
+        inputs = tuple(inputs.values())
+    if isinstance(inputs, tuple):
+        inputs = next((each for each in inputs if isinstance(each, Tensor) and each.dim()), inputs)
+    return len(inputs)
 
 
 def total(value: object, batch: tuple) -> tuple[Tensor, Tensor | float]:

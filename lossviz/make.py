@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lossviz import curvature, data, models, paper
+from lossviz.commands import count, run, whole
 from lossviz.normalization import random_direction
 from lossviz.objective import BATCH_NORM_MODES, Objective
 from lossviz.planes import plane, refine
@@ -90,22 +91,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("net", help="a name that lv.models.pretrained knows, or ….safetensors")
     parser.add_argument("--cifar10", required=True, help="the folder of CIFAR-10, or of a part")
     parser.add_argument("--out", required=True, help="the file, data/surfaces/….npz")
-    parser.add_argument("--samples", type=int, default=256, help="the first so many train images")
-    parser.add_argument("--seeds", type=int, nargs=2, default=(1, 2), help="of the two directions")
+    parser.add_argument("--samples", type=count, default=256, help="the first so many to train")
+    parser.add_argument("--seeds", type=whole, nargs=2, default=(1, 2), help="of both directions")
     parser.add_argument(
         "--normalize", default="filter", help="filter, layer, weights, or '' for raw"
     )
     parser.add_argument("--batch-norm", choices=BATCH_NORM_MODES, default="stored")
-    parser.add_argument("--points", type=int, default=51)
+    parser.add_argument("--points", type=count, default=51)
     parser.add_argument("--span", type=float, default=1.0)
     parser.add_argument(
         "--tolerance", type=float, help="predict points of a plane, within this share of its range"
     )
     parser.add_argument("--tol", type=float, default=1e-2, help="of the eigenvalues (convexity)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … or mps")
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--threads", type=whole, default=0, help="0: all cores")
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -145,6 +145,12 @@ def _draw(
     one_dim: str,
     axes: Mapping[str, tuple[int, int]],
 ) -> tuple[Tensor, str]:
+    if weight.is_complex() or weight.layout != torch.strided:
+        kind = "complex" if weight.is_complex() else "sparse"
+        raise ValueError(
+            f"{name!r} is {kind}, and random directions are real and dense: leave it out, "
+            f"names=[…], or give a direction of your own."
+        )
     _check_finite(name, weight)
     if weight.ndim <= 1 and one_dim == "zero":
         return torch.zeros_like(weight), "zero (one dimension)"

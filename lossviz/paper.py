@@ -26,6 +26,7 @@ from safetensors.torch import save
 from torch import nn
 
 from lossviz import data, models
+from lossviz.commands import count, run, whole
 from lossviz.directions import toward
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
@@ -234,18 +235,18 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--cifar10", required=True, help="the folder of CIFAR-10, or an npz file of images"
         )
-        each.add_argument("--threads", type=int, default=1)
+        each.add_argument("--threads", type=count, default=1)
         each.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … or mps")
     _add_training(train)
     path.add_argument("net", type=Path, help="the --out of a training with --record")
-    path.add_argument("--samples", type=int, default=256, help="the first so many images")
+    path.add_argument("--samples", type=count, default=256, help="the first so many images")
     path.add_argument("--tolerance", type=float, help="predict points within this share")
     for name in ("small", "large"):
         lines.add_argument(f"--{name}", type=Path, required=True, help="the --out of a training")
-    lines.add_argument("--samples", type=int, default=1024, help="the first so many images")
-    lines.add_argument("--seed", type=int, default=1, help="of the directions around each net")
+    lines.add_argument("--samples", type=count, default=1024, help="the first so many images")
+    lines.add_argument("--seed", type=whole, default=1, help="of the directions around each net")
     for each in (path, lines):
-        each.add_argument("--points", type=int, default=51)
+        each.add_argument("--points", type=count, default=51)
     table.add_argument("nets", type=Path, nargs="+", help="each the --out of a training")
     table.set_defaults(threads=1)
     return parser
@@ -253,16 +254,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_training(train: argparse.ArgumentParser) -> None:
     train.add_argument("--net", choices=NETS, default="vgg9")
-    train.add_argument("--batch-size", type=int, default=128, help="8192 is the paper's large one")
+    train.add_argument("--batch-size", type=count, default=128, help="the paper: 128, 8192")
     train.add_argument("--weight-decay", type=float, default=0.0, help="5e-4 in the paper")
     train.add_argument("--lr", type=float, default=0.1)
-    train.add_argument("--epochs", type=int, default=300)
-    train.add_argument("--width", type=int, help="filters of the first stage; the paper's")
-    train.add_argument("--images", type=int, help="the first so many; all by default")
-    train.add_argument("--seed", type=int, default=0, help="of initialization and order")
+    train.add_argument("--epochs", type=count, default=300)
+    train.add_argument("--width", type=count, help="filters of the first stage; the paper's")
+    train.add_argument("--images", type=count, help="the first so many; all by default")
+    train.add_argument("--seed", type=whole, default=0, help="of initialization and order")
     train.add_argument("--bfloat16", action="store_true", help="multiply in 16 bits")
     train.add_argument("--record", action="store_true", help="keep the path, for path")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

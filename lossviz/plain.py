@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lossviz.network import ONE_AT_A_TIME
+from lossviz.samples import mapped
 
 __all__ = ["Plain", "Remembering"]
 
@@ -19,16 +21,25 @@ class Remembering:
         self._model = model
         self._inputs: tuple = ()
         self._outputs: object = None
+        self._written: list[int] = []
 
     def __call__(self, *inputs, **named):
-        """Return the outputs, remembered where the same tensors come again."""
+        """Return a copy of the outputs, which are remembered where the same tensors come again."""
         if named:
             return self._model(*inputs, **named)
         known = len(inputs) == len(self._inputs) > 0
-        if not known or any(a is not b for a, b in zip(inputs, self._inputs, strict=True)):
+        known = known and all(a is b for a, b in zip(inputs, self._inputs, strict=True))
+        if not known or self._written != _times_written(inputs):
             self._outputs = self._model(*inputs)
-            self._inputs = inputs
-        return self._outputs
+            self._inputs, self._written = inputs, _times_written(inputs)
+        return mapped(torch.clone, self._outputs)  # a loss may write to its scores
+
+
+def _times_written(part: object) -> list[int]:
+    """Return how often each tensor was changed in place: a loss may write to its samples."""
+    seen: list[int] = []
+    mapped(lambda tensor: seen.append(tensor._version) or tensor, part)
+    return seen
 
 
 class Plain(nn.Module):

@@ -13,7 +13,7 @@ from lossviz.axes import grid_axes, nested_levels
 from lossviz.grid import Grid
 from lossviz.objective import Objective
 from lossviz.points import Points
-from lossviz.prediction import Forecast, fill_predicted
+from lossviz.prediction import Forecast, check_tolerance, fill_predicted
 from lossviz.surface import Surface
 
 __all__ = ["line", "plane", "refine"]
@@ -123,7 +123,9 @@ def refine(
         best, others nearly as well.
     tolerance
         Where given, points that their neighbours predict within this share of the range of log
-        loss are not computed but predicted, and ``done`` is False there.
+        loss are not computed but predicted, and ``done`` is False there. It is what tests on the
+        way allow, and no bound: a kink may be off by a few times as much, and an island between
+        the coarse points is not seen at all.
 
     Yields
     ------
@@ -135,6 +137,7 @@ def refine(
     ValueError, TypeError, OSError
         As for :func:`plane`.
     """
+    check_tolerance(tolerance)  # before a file is begun
     axes = grid_axes(span, points, 2)
     settings = {} if tolerance is None else {"tolerance": float(tolerance)}
     with _loss_grid(objective, (u, v), axes, path, executor, settings) as grid:

@@ -12,13 +12,13 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossviz.losses import cross_entropy
 from lossviz.objective import Objective
 from lossviz.planes import plane
+from lossviz.samples import mapped
 from lossviz.snapshot import snapshot
 from lossviz.surface import Surface
 
@@ -28,8 +28,14 @@ PRECISIONS = ("float64", "float32", "tf32", "float16", "bfloat16", "bfloat16 wei
 WEIGHTS = {"float64": torch.float64, "bfloat16 weights": torch.bfloat16}
 PRODUCTS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 MANTISSA_BITS_DROPPED = 13  # float32 keeps 23 bits, TF32 10
-ROUNDED = (F.linear, torch.matmul, torch.bmm, torch.mm, torch.addmm,
-           torch.conv1d, torch.conv2d, torch.conv3d)  # fmt: skip
+ATEN = torch.ops.aten
+FACTORS = {  # of torch's products: which arguments are factors; the others are addends, or settings
+    ATEN.mm: (0, 1), ATEN.bmm: (0, 1), ATEN.mv: (0, 1), ATEN.dot: (0, 1),
+    ATEN.addmm: (1, 2), ATEN.baddbmm: (1, 2), ATEN.addmv: (1, 2), ATEN.addbmm: (1, 2),
+    ATEN.linear: (0, 1), ATEN.matmul: (0, 1), ATEN.convolution: (0, 1),
+    ATEN._convolution: (0, 1), ATEN.convolution_backward: (0, 1, 2),
+    ATEN._scaled_dot_product_flash_attention_for_cpu: (0, 1, 2),
+}  # fmt: skip
 
 
 def at_precision(
@@ -150,16 +156,17 @@ def error(surface: Surface, exact: Surface) -> np.ndarray:
     return np.where(same, gap / (scale or 1.0), np.inf)
 
 
-class TF32(TorchFunctionMode):
+class TF32(TorchDispatchMode):
     """Within it, products take their factors with 10 bits after the point, as TF32 does.
 
-    Sums stay in float32, as they do on tensor cores (NVIDIA A100 whitepaper, 2020).
+    Whatever the model calls them, products arrive here in torch's own few. Addends (biases) and
+    sums stay in float32, as they do on tensor cores (NVIDIA A100 whitepaper, 2020).
     """
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         """Call ``function``, its factors rounded if it is a product."""
-        if function in ROUNDED:
-            args = tuple(_to_tf32(arg) for arg in args)
+        factors = FACTORS.get(getattr(function, "overloadpacket", None), ())
+        args = tuple(_to_tf32(arg) if k in factors else arg for k, arg in enumerate(args))
         return function(*args, **(kwargs or {}))
 
 
@@ -167,17 +174,17 @@ def _to_tf32(factor: object) -> object:
     """Return the nearest number with 10 bits after the point (ties away from zero)."""
     if not isinstance(factor, Tensor) or factor.dtype != torch.float32:
         return factor
-    _, exponent = torch.frexp(factor)
-    unit = torch.ldexp(torch.ones_like(factor), exponent - (24 - MANTISSA_BITS_DROPPED))
-    rounded = torch.round(factor / unit) * unit
-    return torch.where(torch.isfinite(factor) & (factor != 0), rounded, factor)
+    bits = factor.view(torch.int32)
+    rounded = (bits + (1 << (MANTISSA_BITS_DROPPED - 1))) & -(1 << MANTISSA_BITS_DROPPED)
+    return torch.where(torch.isfinite(factor), rounded.view(torch.float32), factor)
 
 
 class _Within:
     """A loss function that is called within a context; it travels to other processes."""
 
-    def __init__(self, loss: Callable, context: Callable[[], AbstractContextManager]):
+    def __init__(self, loss: Callable, context: partial):
         self.loss, self.context = loss, context
+        self.precision = context.args[0]  # tells two objectives apart
         self.__name__ = getattr(loss, "__name__", type(loss).__name__)
 
     def __call__(self, model: Callable, batch: tuple) -> object:
@@ -191,10 +198,12 @@ class _Single:
     def __init__(self, model: Callable):
         self.model = model
 
-    def __call__(self, *inputs: object) -> object:
-        outputs = self.model(*inputs)
-        half = isinstance(outputs, Tensor) and outputs.dtype in (torch.bfloat16, torch.float16)
-        return outputs.float() if half else outputs
+    def __call__(self, *inputs: object, **named: object) -> object:
+        return mapped(_widened, self.model(*inputs, **named))
+
+
+def _widened(output: Tensor) -> Tensor:
+    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
 
 
 def _context(precision: str, device: str) -> AbstractContextManager:

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from lossviz.axes import nested_levels
 from lossviz.surface import Surface
 
-__all__ = ["Forecast", "fill_predicted", "replay"]
+__all__ = ["Forecast", "check_tolerance", "fill_predicted", "replay"]
 
 Level = tuple[np.ndarray, ...]
 
@@ -53,10 +53,7 @@ class Forecast:
     """
 
     def __init__(self, loss: np.ndarray, tolerance: float | None):
-        if tolerance is not None and not 0 < tolerance < 1:
-            raise ValueError(
-                f"tolerance is a share, between 0 and 1; got {tolerance!r}: take 0.01."
-            )
+        check_tolerance(tolerance)
         self.loss, self.tolerance = loss, tolerance
         self.asked = np.zeros(loss.shape, bool)
         self.surprise = np.full(loss.shape, np.nan)  # |computed − predicted|
@@ -130,6 +127,30 @@ class Forecast:
         height = _log(self.loss, self.asked)[self.asked]
         height = height[np.isfinite(height)]
         return max(self.tolerance * np.ptp(height), ROUNDING) if len(height) else 0.0
+
+
+def check_tolerance(tolerance: object) -> None:
+    """Refuse what is no share.
+
+    Parameters
+    ----------
+    tolerance
+        As a caller gave it; None is allowed.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is not between 0 and 1.
+    """
+    told = f"tolerance is a share, between 0 and 1; got {tolerance!r}: take 0.01."
+    if tolerance is None:
+        return
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.floating)):
+        raise TypeError(told)
+    if not 0 < tolerance < 1:
+        raise ValueError(told)
 
 
 def fill_predicted(

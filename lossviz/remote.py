@@ -19,12 +19,34 @@ import torch
 
 from lossviz.points import Points
 
-__all__ = ["remote_parts"]
+__all__ = ["check_executor", "remote_parts"]
 
 Values = Mapping[str, np.ndarray]
 
 _held: dict[str, Points] = {}
 TILES_UNDER_WAY = 16
+
+
+def check_executor(executor: object) -> None:
+    """Refuse what cannot compute tiles.
+
+    Parameters
+    ----------
+    executor
+        As a caller gave it.
+
+    Raises
+    ------
+    TypeError
+        If it is neither None nor an executor.
+    """
+    if executor is None or isinstance(executor, Executor):
+        return
+    kind = executor.__name__ if isinstance(executor, type) else f"a {type(executor).__name__}"
+    raise TypeError(
+        f"executor must be a concurrent.futures.Executor that runs; got {kind}: give "
+        f"ProcessPoolExecutor(2), or client.get_executor() of a Dask client."
+    )
 
 
 def _here() -> str:
@@ -138,7 +160,14 @@ class _Spread:
 
     def _send(self, number: int, job: tuple | None) -> None:
         coefficients = self.left[number][1]
-        future = self.executor.submit(_tile, self.key, job, coefficients, _here())
+        try:
+            future = self.executor.submit(_tile, self.key, job, coefficients, _here())
+        except BrokenExecutor:
+            raise
+        except RuntimeError as problem:
+            raise ValueError(
+                f"the executor takes no work ({problem}): call within its with block."
+            ) from problem
         self.under_way[future] = number
         if job is not None:
             self.carriers.add(future)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_batches", "as_tensors", "joined", "largest_activation", "mapped"]
+from lossviz.losses import batch_length
+
+__all__ = [
+    "as_batches",
+    "as_tensors",
+    "joined",
+    "largest_activation",
+    "leading_weight",
+    "mapped",
+]
 
 BATCH_BYTES = {"cpu": 2 * 2**20, "cuda": 512 * 2**20, "mps": 128 * 2**20}
 
@@ -102,7 +112,7 @@ def as_batches(
 
 
 def _checked(batch: object, device: torch.device, dtype: torch.dtype) -> tuple:
-    if not isinstance(batch, (tuple, list)) or not batch or len(batch[0]) == 0:
+    if not isinstance(batch, (tuple, list)) or not batch or batch_length(batch) == 0:
         raise ValueError(
             "a list of batches holds at least one tuple (inputs, targets), and none is empty: give "
             "such a list, or a Split."
@@ -118,6 +128,23 @@ def _moved(part: object, device: torch.device, dtype: torch.dtype) -> object:
         return tensor.to(dtype).to(device) if tensor.is_floating_point() else tensor.to(device)
 
     return mapped(move, part)
+
+
+def leading_weight(model: nn.Module) -> Tensor:
+    """Return the first parameter with a point in it: its device and precision are the samples'.
+
+    Parameters
+    ----------
+    model
+        With parameters.
+
+    Returns
+    -------
+    Tensor
+        The first one at all, where none is floating.
+    """
+    weights = list(model.parameters())
+    return next((weight for weight in weights if weight.is_floating_point()), weights[0])
 
 
 def mapped(function: Callable[[Tensor], Tensor], part: object) -> object:
@@ -138,7 +165,10 @@ def mapped(function: Callable[[Tensor], Tensor], part: object) -> object:
     if isinstance(part, Tensor):
         return function(part)
     if isinstance(part, dict):
-        return {key: mapped(function, value) for key, value in part.items()}
+        made = copy.copy(part)  # of its own kind, as outputs with names are
+        for key, value in part.items():
+            made[key] = mapped(function, value)
+        return made
     if isinstance(part, tuple) and hasattr(part, "_fields"):
         return type(part)(*(mapped(function, value) for value in part))
     if isinstance(part, (tuple, list)):

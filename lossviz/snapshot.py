@@ -46,12 +46,14 @@ def snapshot(model: nn.Module, device: torch.device | str | None = None) -> nn.M
     device = first.device if device is None else _usable(device)
     try:
         copied = copy.deepcopy(model)
-    except RuntimeError as problem:
+    except (RuntimeError, TypeError, AttributeError) as problem:
         raise ValueError(
             f"the model cannot be copied ({str(problem).splitlines()[0]}): give one whose weights "
-            f"are parameters, for example with torch.nn.utils.parametrizations.weight_norm."
+            f"are parameters, for example with torch.nn.utils.parametrizations.weight_norm, and "
+            f"that holds no locks, files or generators."
         ) from problem
-    return copied.eval().requires_grad_(False).to(device)
+    copied.eval()  # of which a model's own may return nothing
+    return copied.requires_grad_(False).to(device)
 
 
 def _usable(device: torch.device | str) -> torch.device:

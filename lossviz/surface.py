@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -134,7 +135,8 @@ class Surface:
         Returns
         -------
         xarray.Dataset
-            With ``meta`` as attributes.
+            With ``meta`` as attributes, as netCDF can hold them: what is no number and no text is
+            JSON.
 
         Raises
         ------
@@ -150,7 +152,13 @@ class Surface:
         names = ("alpha", "beta")[: len(self.axes)]
         variables = {name: (names, array) for name, array in self.values.items()}
         variables["done"] = (names, self.done)
-        return xarray.Dataset(variables, dict(zip(names, self.axes, strict=True)), self.meta)
+        attributes = {key: _attribute(value) for key, value in self.meta.items()}
+        return xarray.Dataset(variables, dict(zip(names, self.axes, strict=True)), attributes)
+
+
+def _attribute(value: object) -> object:
+    plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return value if plain else json.dumps(value)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

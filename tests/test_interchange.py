@@ -1,8 +1,10 @@
 """Surfaces to and from other programs."""
 
 import csv
+import json
 import tempfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -95,12 +97,11 @@ def test_a_surface_of_the_authors_is_stored_and_drawn_like_ours(tmp_path):
 def test_directions_of_the_authors_move_the_net_they_were_made_for(tmp_path):
     net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     with h5py.File(tmp_path / "d.h5", "w") as file:
-        for axis in ("xdirection", "ydirection"):
+        for seed, axis in ((0, "xdirection"), (100, "ydirection")):
             group = file.create_group(axis)
             for i, weight in enumerate(net.parameters()):
-                group.create_dataset(
-                    str(i), data=np.random.default_rng(i).normal(size=weight.shape)
-                )
+                numbers = np.random.default_rng(seed + i).normal(size=weight.shape)
+                group.create_dataset(str(i), data=numbers)
     u, v = interchange.read_directions_h5(tmp_path / "d.h5", net)
     assert list(u) == [name for name, _ in net.named_parameters()]
     assert float(u["0.weight"][0, 0]) == pytest.approx(np.random.default_rng(0).normal())
@@ -201,3 +202,16 @@ def test_a_line_is_no_sheet(tmp_path):
     s = lv.Surface((X,), {"loss": X**2}, (lv.Direction({}, label="x"),))
     with pytest.raises(ValueError, match="a sheet needs two axes"):
         interchange.write_vtk(s, tmp_path / "s.vts")
+
+
+def test_names_of_metrics_and_facts_survive_xml_and_netcdf(tmp_path):
+    net, data = nn.Linear(2, 2), (torch.randn(4, 2), torch.zeros(4).long())
+    metrics = {"P&R <x>": lv.losses.accuracy}
+    pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
+    drawn = lv.plane(lv.Objective(net, data, metrics=metrics), *pair, points=3)
+    interchange.write_vtk(drawn, tmp_path / "s.vts")
+    found = ElementTree.parse(tmp_path / "s.vts").iter("DataArray")
+    assert "P&R <x>" in {each.get("Name") for each in found}
+    attributes = pytest.importorskip("xarray") and drawn.to_xarray().attrs
+    assert all(isinstance(value, (str, int, float)) for value in attributes.values())
+    assert json.loads(attributes["spec"]) == drawn.meta["spec"]

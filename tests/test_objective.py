@@ -2,6 +2,7 @@ import copy
 import json
 import math
 import pickle
+import threading
 from collections import namedtuple
 
 import pytest
@@ -666,3 +667,91 @@ def test_weights_of_another_model_are_refused(weights, kind, said):
 def test_recalibrating_a_detector_asks_for_a_set_of_inputs():
     with pytest.raises(ValueError, match=r"needs inputs as one tensor: give calibration="):
         lv.Objective(Detector().to(F64), scenes(), loss=detection, batch_norm="recalibrated")
+
+
+# --- what a model, a loss and samples may be -----------------------------------------------------
+
+
+def test_a_whole_number_among_the_parameters_does_not_round_the_samples():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.Parameter(torch.tensor(3), requires_grad=False)
+            self.net = seeded(dense, dtype=F64)
+
+        def forward(self, x):
+            return self.net(x)
+
+    model, data = Counting(), samples(12, 4, dtype=F64)
+    assert lv.Objective(model, data)() == pytest.approx(loss_by_hand(model.net, data), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["dict", "tuple"])
+def test_several_inputs_count_their_samples_not_their_names(kind):
+    net = nn.Linear(3, 4).double()
+    parts = [torch.randn(n, 3, dtype=F64) for n in (30, 2)]
+    targets = [torch.randint(4, (len(part),)) for part in parts]
+    if kind == "dict":
+        batches = [({"x": x, "mask": x > 0}, y) for x, y in zip(parts, targets, strict=True)]
+    else:
+        batches = [((x, x > 0), y) for x, y in zip(parts, targets, strict=True)]
+
+    def loss(model, batch):
+        inputs, wanted = batch
+        x = inputs["x"] if kind == "dict" else inputs[0]
+        return F.cross_entropy(model(x), wanted)
+
+    objective = lv.Objective(net, batches, loss=loss)
+    assert objective.n_samples == 32
+    whole = F.cross_entropy(net(torch.cat(parts)), torch.cat(targets)).detach()
+    assert objective() == pytest.approx(float(whole), rel=1e-12)
+
+
+def likelihood(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def attacked(model, batch):
+    inputs = batch[0]
+    first = F.cross_entropy(model(inputs), batch[1])
+    inputs.add_(0.5)
+    return first + F.cross_entropy(model(inputs), batch[1])
+
+
+def cooled(model, batch):
+    scores = model(batch[0])
+    scores /= 5.0
+    return F.cross_entropy(scores, batch[1])
+
+
+@pytest.mark.parametrize("loss", [attacked, cooled])
+def test_a_loss_that_writes_to_what_it_is_given_spoils_neither_itself_nor_a_metric(loss):
+    net, data = seeded(dense, dtype=F64), samples(12, 4, dtype=F64)
+    with torch.no_grad():
+        wanted = [float(f(net, (data[0].clone(), data[1]))) for f in (loss, likelihood)]
+    objective = lv.Objective(net, data, loss=loss, metrics={"nll": likelihood})
+    assert [*objective.values().values()] == pytest.approx(wanted, rel=1e-12)
+    u = lv.random_direction(net, seed=1)
+    drawn = lv.line(objective, u, points=3)
+    assert [drawn.values[k][1] for k in ("loss", "nll")] == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["loss", "alpha", "beta", "computed", "done"])
+def test_a_metric_takes_no_name_that_a_surface_uses(net, data, name):
+    with pytest.raises(ValueError, match=f"cannot be called '{name}'"):
+        lv.Objective(net, data, metrics={name: accuracy})
+
+
+def test_a_model_whose_train_returns_nothing_is_taken():
+    class Frozen(nn.Linear):
+        def train(self, mode=True):
+            super().train(False)
+
+    assert math.isfinite(lv.Objective(Frozen(4, 3), samples(5, 4))())
+
+
+def test_a_model_with_a_lock_is_refused_in_one_sentence():
+    model = nn.Linear(4, 3)
+    model.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"cannot be copied .*locks"):
+        lv.Objective(model, samples(5, 4))

@@ -186,3 +186,23 @@ def test_a_device_that_is_not_there_is_one_sentence(folder, tmp_path):
     words = ["--cifar10", str(folder), "--out", str(tmp_path / "a.safetensors"), *SCALE]
     with pytest.raises(ValueError, match=r"device must be .*got 'cuda:7'"):
         main(["train", *words, "--device", "cuda:7"])
+
+
+@pytest.mark.parametrize("words", [["--images", "-5"], ["--images", "0"], ["--epochs", "-1"]])
+def test_a_number_below_one_is_refused_by_its_name(folder, tmp_path, words, capsys):
+    out = str(tmp_path / "a.safetensors")
+    with pytest.raises(SystemExit):
+        main(["train", "--cifar10", str(folder), *SCALE, *words, "--out", out])
+    assert words[0] in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        make.main(["plane", out, "--cifar10", str(folder), "--samples", "-4", "--out", out])
+    assert "--samples" in capsys.readouterr().err
+
+
+def test_a_command_that_cannot_be_done_leaves_a_sentence_and_no_file(folder, nets, tmp_path):
+    net = train(folder, "for_a_path", "--batch-size", "8", "--record")
+    command = [sys.executable, "-m", "lossviz.paper", "path", str(net), "--cifar10", str(folder)]
+    command += ["--tolerance", "5", "--out", str(tmp_path / "o.npz")]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 2 and "Traceback" not in told.stderr
+    assert "error: tolerance is a share" in told.stderr and not any(tmp_path.iterdir())

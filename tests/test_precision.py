@@ -101,3 +101,55 @@ def test_surfaces_of_other_points_are_not_compared(surfaces):
     line = lv.Surface((np.arange(3.0),), {"loss": np.ones(3)}, (lv.Direction({}, label="x"),))
     with pytest.raises(ValueError, match="not of the same points"):
         precision.error(line, surfaces["float64"])
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda x, w: x @ w,
+        lambda x, w: x.matmul(w),
+        lambda x, w: torch.einsum("ij,jk->ik", x, w),
+        lambda x, w: torch.nn.functional.linear(x, w.T),
+        lambda x, w: torch.baddbmm(torch.zeros(1, 5, 3), x[None], w[None])[0],
+    ],
+)
+def test_tf32_rounds_the_factors_of_a_product_however_it_is_written(product):
+    x, w = torch.randn(5, 7), torch.randn(7, 3)
+    wanted = precision._to_tf32(x).double() @ precision._to_tf32(w).double()
+    with precision.TF32():
+        found = product(x, w)
+    assert found.double() == pytest.approx(wanted, abs=1e-5)
+    assert not torch.equal(found, product(x, w))
+
+
+def test_tf32_rounds_no_addend_and_no_number_to_nothing():
+    layer = torch.nn.Linear(2, 1)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.fill_(1.0003)
+        with precision.TF32():
+            assert float(layer(torch.ones(1, 2))) == pytest.approx(1.0003, rel=1e-7)
+    tiny, half = torch.tensor([1e-42, -1e-42]), torch.tensor([1 + 2.0**-11, -1 - 2.0**-11])
+    assert torch.isfinite(precision._to_tf32(tiny)).all()
+    assert precision._to_tf32(half).tolist() == [1 + 2.0**-10, -1 - 2.0**-10]  # away from zero
+
+
+def test_a_loss_of_several_outputs_is_not_rounded_with_them():
+    class Pair(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x), x
+
+    def loss(model, batch):
+        return torch.nn.functional.cross_entropy(model(batch[0])[0], batch[1])
+
+    def named(model, batch):
+        return torch.nn.functional.cross_entropy(model(input=batch[0]), batch[1])
+
+    torch.manual_seed(0)
+    net, data = Pair(6, 3), (torch.randn(64, 6), torch.randint(3, (64,)))
+    plain = torch.nn.Linear(6, 3)
+    plain.load_state_dict(net.state_dict())
+    kind = "bfloat16 weights"
+    wanted = precision.at_precision(plain, data, kind)()
+    assert precision.at_precision(net, data, kind, loss=loss)() == pytest.approx(wanted, rel=1e-6)
+    assert precision.at_precision(plain, data, kind, loss=named)() == pytest.approx(wanted)

@@ -190,3 +190,9 @@ def test_what_is_predicted_is_off_by_the_tolerance_at_most(shape, n, turn, steep
     assert error <= 0.02
     assert np.array_equal(loss[~there], exact[~there], equal_nan=True)
     assert done[~there].all() and (shape is not noise or done.mean() > 0.9)
+
+
+@pytest.mark.parametrize("tolerance", ["0.01", [0.1], True])
+def test_a_tolerance_that_is_no_number_is_one_sentence(tolerance):
+    with pytest.raises(TypeError, match="tolerance is a share, between 0 and 1"):
+        Forecast(np.ones((9, 9)), tolerance)

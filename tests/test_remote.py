@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from little_nets import Residual, samples, seeded
+from own_models import ScaledLowRank, Smooth
 from test_network import case
 
 import lossviz as lv
@@ -251,3 +252,62 @@ def test_the_parts_arrive_as_they_are_finished():
 
 def test_an_objective_is_the_same_after_its_journey(objective):
     assert pickle.loads(pickle.dumps(objective)).fingerprint == objective.fingerprint
+
+
+def few():
+    return samples(20, 4, dtype=torch.float32)
+
+
+def low_rank(factor):
+    torch.manual_seed(0)
+    return ScaledLowRank(factor)
+
+
+def of_a_loss(amount):
+    return lv.Objective(low_rank(1.0), few(), loss=Smooth(amount), metrics={})
+
+
+def of_a_factor(factor):
+    return lv.Objective(low_rank(factor), few())
+
+
+def of_a_precision(kind):
+    return lv.precision.at_precision(low_rank(1.0), few(), kind)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [(of_a_loss, (0.0, 0.5)), (of_a_factor, (1.0, 8.0)), (of_a_precision, ("float32", "bfloat16"))],
+)
+def test_a_warm_pool_does_not_take_one_objective_for_another(make, settings, pool):
+    pair = [lv.random_direction(low_rank(1.0), seed=s, normalize=None) for s in (1, 2)]
+    one, other = (lv.plane(make(setting), *pair, points=3) for setting in settings)
+    assert not same(one, other)
+    for setting, serial in zip(settings, (one, other), strict=True):
+        assert same(serial, lv.plane(make(setting), *pair, points=3, executor=pool))
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [(of_a_loss, (0.0, 0.01)), (of_a_factor, (1.0, 8.0)), (of_a_precision, ("float32", "tf32"))],
+)
+def test_a_path_is_not_taken_up_by_an_objective_of_another_setting(make, settings, tmp_path):
+    pair = [lv.random_direction(low_rank(1.0), seed=s, normalize=None) for s in (1, 2)]
+    path = tmp_path / "s.npz"
+    first = lv.plane(make(settings[0]), *pair, points=3, path=path)
+    assert same(first, lv.plane(make(settings[0]), *pair, points=3, path=path))
+    with pytest.raises(ValueError, match="holds another computation"):
+        lv.plane(make(settings[1]), *pair, points=3, path=path)
+
+
+@pytest.mark.parametrize("given", [5, "pool", futures.ThreadPoolExecutor])
+def test_what_is_no_executor_is_one_sentence(objective, pair, given):
+    with pytest.raises(TypeError, match=r"executor must be .*got .*client\.get_executor\(\)"):
+        lv.plane(objective, *pair, points=3, executor=given)
+
+
+def test_an_executor_that_was_shut_down_is_one_sentence(objective, pair):
+    with futures.ThreadPoolExecutor(1) as threads:
+        pass
+    with pytest.raises(ValueError, match=r"takes no work .*within its with block"):
+        lv.plane(objective, *pair, points=3, executor=threads)
