@@ -9,50 +9,18 @@ from collections.abc import Callable
 __all__ = ["count", "run", "whole"]
 
 
-def whole(text: str) -> int:
-    """Return a whole number from 0 on.
+def _from(lowest: int) -> Callable[[str], int]:
+    """Return what reads a whole number from ``lowest`` on, as a type of argparse."""
 
-    Parameters
-    ----------
-    text
-        As on the command line.
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {lowest} on; got {text}")
+        return int(text)
 
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is none.
-    """
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on; got {text}")
-    return int(text)
+    return read
 
 
-def count(text: str) -> int:
-    """Return a whole number from 1 on.
-
-    Parameters
-    ----------
-    text
-        As on the command line.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on; got {text}")
-    return int(text)
+whole, count = _from(0), _from(1)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lossviz.losses import total
 from lossviz.recipe import Recipe
-from lossviz.samples import as_batches, as_tensors, leading_weight
+from lossviz.samples import as_batches, as_tensors
+from lossviz.snapshot import leading_weight
 
 __all__ = ["Descent", "Samples", "Step", "batch_mean", "gradient_norm", "wide"]
 

@@ -28,7 +28,6 @@ __all__ = ["Grid", "sample_grid"]
 
 SECONDS_PER_TILE = 0.5
 QUICK_SECONDS = 1.0
-PARALLEL = 1 - 1e-6  # of the cosine
 
 
 class Grid:
@@ -103,7 +102,6 @@ class Grid:
         settings = {**(settings or {}), "quantities": list(names)}
         self.spec = specification(objective, self.directions, self.axes, self.center, settings)
         self.origin = provenance(objective, self.directions, self.spec)
-        _check_apart(self.origin["cosine"])
         self.journal: Journal | None = None
         if self.path is not None:
             self._resume()
@@ -310,15 +308,6 @@ class Grid:
         }
 
 
-def _check_apart(cosine: float | None) -> None:
-    """Refuse two directions that are one: their plane is a line, drawn across itself."""
-    if cosine is not None and abs(cosine) > PARALLEL:
-        raise ValueError(
-            f"the two directions must span a plane; these are parallel (cosine {cosine:.6f}): give "
-            f"another seed to one of them, or draw lv.line."
-        )
-
-
 def sample_grid(
     objective: Objective,
     directions: Sequence[Mapping[str, Tensor]],
@@ -350,9 +339,8 @@ def sample_grid(
 
 
 def _as_direction(direction: Mapping[str, Tensor]) -> Direction:
-    if isinstance(direction, Direction):
-        return direction
-    return Direction(direction, label="given", recipe={"kind": "given"})
+    given = {"label": "given", "recipe": {"kind": "given"}}
+    return direction if isinstance(direction, Direction) else Direction(direction, **given)
 
 
 def _duration(seconds: float) -> str:

@@ -16,11 +16,14 @@ __all__ = [
     "accuracy",
     "batch_length",
     "check_classes",
+    "check_functions",
     "cross_entropy",
     "squared_error",
     "total",
     "wide",
 ]
+
+RESERVED = {"loss", "alpha", "beta", "computed", "done"}
 
 
 def cross_entropy(model: Callable, batch: tuple) -> Tensor:
@@ -196,4 +199,31 @@ def check_classes(model: Callable, inputs: Tensor, targets: Tensor) -> None:
         raise ValueError(
             f"targets must lie in 0 … {shape[1] - 1} for a net of {shape[1]} outputs; got "
             f"{low} … {high}: give the net as many classes as the data has."
+        )
+
+
+def check_functions(loss: object, metrics: Mapping[str, Callable]) -> None:
+    """Refuse a loss that cannot be called, and metrics whose names a surface uses itself.
+
+    Parameters
+    ----------
+    loss, metrics
+        As for :class:`lossviz.Objective`.
+
+    Raises
+    ------
+    TypeError
+        If the loss is no function.
+    ValueError
+        If a name is taken.
+    """
+    if not callable(loss):
+        raise TypeError(
+            f"loss must be a function of (model, batch); got {type(loss).__name__}: "
+            f"give, for example, lv.losses.cross_entropy."
+        )
+    for name in RESERVED & metrics.keys():
+        raise ValueError(
+            f"a metric cannot be called {name!r}, which a surface uses itself (as "
+            f"{', '.join(sorted(RESERVED))}): give it another name."
         )

@@ -7,9 +7,8 @@ deterministic function. It works on a copy of the model and never touches the on
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from uuid import uuid4
 
 import torch
@@ -17,22 +16,21 @@ from torch import Tensor, nn
 
 from lossviz.directions import check_same
 from lossviz.forward import Forward
-from lossviz.losses import accuracy, batch_length, check_classes, cross_entropy, total
-from lossviz.samples import (
-    as_batches,
-    as_tensors,
-    joined,
-    largest_activation,
-    leading_weight,
-    mapped,
+from lossviz.losses import (
+    accuracy,
+    batch_length,
+    check_classes,
+    check_functions,
+    cross_entropy,
+    total,
 )
-from lossviz.snapshot import has_norm, snapshot
+from lossviz.prints import architecture_print, plain, settings_of
+from lossviz.samples import as_batches, as_tensors, joined, largest_activation, mapped
+from lossviz.snapshot import has_norm, leading_weight, snapshot
 from lossviz.storage import fingerprint
 
 __all__ = ["Objective"]
 
-WELL_SHOWN = ("torch.nn.modules.", "torchvision.", "lossviz.")  # modules that show all they are
-RESERVED = {"loss", "alpha", "beta", "computed", "done"}
 BATCH_NORM_MODES = ("stored", "batch", "recalibrated", "interpolated")
 CALIBRATION_SAMPLES = 1024
 
@@ -97,7 +95,7 @@ class Objective:
         device: torch.device | str | None = None,
         calibration: object = None,
     ):
-        _check_choices(batch_norm, loss)
+        _check_mode(batch_norm)
         self.model = snapshot(model, device)
         first = leading_weight(self.model)
         self.device, self.dtype = first.device, first.dtype
@@ -105,7 +103,7 @@ class Objective:
         self.loss, self.batch_norm = loss, batch_norm
         usual = {"accuracy": accuracy} if loss is cross_entropy else {}
         self.metrics = dict(usual if metrics is None else metrics)
-        _check_names(self.metrics)
+        check_functions(loss, self.metrics)
         self.batches = self._unmoved(lambda: self._batches(data, batch_size))
         self.n_samples = sum(batch_length(batch) for batch in self.batches)
         self.data_name = str(getattr(data, "name", None) or "data")
@@ -326,17 +324,12 @@ class Objective:
     @cached_property
     def prints(self) -> dict[str, str]:
         """Fingerprints of weights, data and calibration: what a resumed run compares."""
-        architecture: list[object] = [re.sub(" at 0x[0-9a-f]+", "", repr(self.model))]
-        own = [m for m in self.model.modules() if not type(m).__module__.startswith(WELL_SHOWN)]
-        if settings := [found for module in own if (found := _settings(module))]:
-            architecture.append(_plain(settings))
-        made_of = {f"loss {k}": str(v) for k, v in _settings(self.loss).items()}
         return {
             "weights": fingerprint(self.weights, self.buffers),
-            "architecture": fingerprint(*architecture),
-            "data": fingerprint(_plain(joined(self.batches))),
-            "calibration": fingerprint(_plain(self.calibration)),
-            **made_of,
+            "architecture": architecture_print(self.model),
+            "data": fingerprint(plain(joined(self.batches))),
+            "calibration": fingerprint(plain(self.calibration)),
+            **{f"loss {k}": str(v) for k, v in settings_of(self.loss).items()},
         }
 
     @property
@@ -346,44 +339,9 @@ class Objective:
         return fingerprint({**settings, **self.prints})
 
 
-def _settings(part: object, depth: int = 2) -> dict[str, object]:
-    """Return what its maker told a module or a loss, as far as it is numbers and text."""
-    given = dict(getattr(part, "__dict__", {}))
-    if isinstance(part, partial):
-        given = {**{f"argument {k}": v for k, v in enumerate(part.args)}, **part.keywords}
-    kept = {k: v for k, v in given.items() if not k.startswith("_") and k != "training"}
-    told = {k: v for k, v in kept.items() if isinstance(v, (str, int, float, bool))}
-    for inner in kept.values():
-        if depth and callable(inner) and not isinstance(inner, nn.Module):
-            told = {**_settings(inner, depth - 1), **told}
-    return told
-
-
-def _plain(part: object) -> object:
-    """Return nested tensors as what a fingerprint takes."""
-    if isinstance(part, Mapping):
-        return {str(k): _plain(v) for k, v in part.items()}
-    if isinstance(part, (list, tuple)):
-        return [_plain(v) for v in part]
-    return part if isinstance(part, (Tensor, str, int, float, bool, bytes)) else str(part)
-
-
-def _check_choices(batch_norm: str, loss: object) -> None:
+def _check_mode(batch_norm: str) -> None:
     if batch_norm not in BATCH_NORM_MODES:
         raise ValueError(
             f"batch_norm must be one of {', '.join(map(repr, BATCH_NORM_MODES))}; got "
             f"{batch_norm!r}: take 'stored' for random directions, 'recalibrated' between minima."
-        )
-    if not callable(loss):
-        raise TypeError(
-            f"loss must be a function of (model, batch); got {type(loss).__name__}: "
-            f"give, for example, lv.losses.cross_entropy."
-        )
-
-
-def _check_names(metrics: Mapping[str, Callable]) -> None:
-    for name in RESERVED & metrics.keys():
-        raise ValueError(
-            f"a metric cannot be called {name!r}, which a surface uses itself (as "
-            f"{', '.join(sorted(RESERVED))}): give it another name."
         )

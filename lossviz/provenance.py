@@ -16,6 +16,7 @@ from lossviz.version import __version__
 
 __all__ = ["provenance", "specification"]
 
+PARALLEL = 1 - 1e-6  # of the cosine
 MEASURED = "loss at the centre"
 
 
@@ -83,6 +84,11 @@ def provenance(
     -------
     dict
         The part of ``Surface.meta`` that does not depend on the values.
+
+    Raises
+    ------
+    ValueError
+        If two directions are parallel.
     """
     steady = {k: v for k, v in spec.items() if k != MEASURED}
     return {
@@ -90,12 +96,23 @@ def provenance(
         "directions": [
             {"label": d.label, "scale": d.scale, "recipe": d.recipe} for d in directions
         ],
-        "cosine": _cosine(*directions) if len(directions) == 2 else None,
+        "cosine": _apart(directions),
         "fingerprint": fingerprint(steady),
         "spec": dict(spec),
         "lossviz": __version__,
         "torch": torch.__version__,
     }
+
+
+def _apart(directions: Sequence[Direction]) -> float | None:
+    """Return the cosine of two directions; refuse two that are one, whose plane is a line."""
+    cosine = _cosine(*directions) if len(directions) == 2 else None
+    if cosine is not None and abs(cosine) > PARALLEL:
+        raise ValueError(
+            f"the two directions must span a plane; these are parallel (cosine {cosine:.6f}): give "
+            f"another seed to one of them, or draw lv.line."
+        )
+    return cosine
 
 
 def _cosine(u: Direction, v: Direction) -> float | None:

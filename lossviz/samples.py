@@ -15,7 +15,6 @@ __all__ = [
     "as_tensors",
     "joined",
     "largest_activation",
-    "leading_weight",
     "mapped",
 ]
 
@@ -128,23 +127,6 @@ def _moved(part: object, device: torch.device, dtype: torch.dtype) -> object:
         return tensor.to(dtype).to(device) if tensor.is_floating_point() else tensor.to(device)
 
     return mapped(move, part)
-
-
-def leading_weight(model: nn.Module) -> Tensor:
-    """Return the first parameter with a point in it: its device and precision are the samples'.
-
-    Parameters
-    ----------
-    model
-        With parameters.
-
-    Returns
-    -------
-    Tensor
-        The first one at all, where none is floating.
-    """
-    weights = list(model.parameters())
-    return next((weight for weight in weights if weight.is_floating_point()), weights[0])
 
 
 def mapped(function: Callable[[Tensor], Tensor], part: object) -> object:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lossviz.directions import check_present
 
-__all__ = ["has_norm", "snapshot"]
+__all__ = ["has_norm", "leading_weight", "snapshot"]
 
 
 def snapshot(model: nn.Module, device: torch.device | str | None = None) -> nn.Module:
@@ -65,6 +65,23 @@ def _usable(device: torch.device | str) -> torch.device:
             f"device {str(device)!r} cannot be used ({str(problem).splitlines()[0]}): take 'cpu', "
             f"or leave device out for the one the model is on."
         ) from problem
+
+
+def leading_weight(model: nn.Module) -> Tensor:
+    """Return the first parameter with a point in it: its device and precision are the samples'.
+
+    Parameters
+    ----------
+    model
+        With parameters.
+
+    Returns
+    -------
+    Tensor
+        The first one at all, where none is floating.
+    """
+    weights = list(model.parameters())
+    return next((weight for weight in weights if weight.is_floating_point()), weights[0])
 
 
 def has_norm(model: nn.Module, *, tracked: bool | None = None) -> bool:

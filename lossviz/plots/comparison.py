@@ -11,13 +11,12 @@ from matplotlib.cm import ScalarMappable
 from lossviz.plots.captions import common_caption, joined, quantity_label
 from lossviz.plots.figures import (
     LABEL,
-    columns_of,
     figure,
-    label_outer,
     text_size,
     write_common_caption,
 )
 from lossviz.plots.levels import heights, shared_levels
+from lossviz.plots.panels import columns_of, label_outer
 from lossviz.plots.planes import add_colorbar, contour, surface3d
 from lossviz.plots.scale import Scale
 

@@ -7,7 +7,6 @@ reader's own style, another thread and another library stay as they are.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,11 +22,9 @@ __all__ = [
     "LABEL",
     "TICK",
     "Picture",
-    "columns_of",
     "common_legend",
     "dress",
     "figure",
-    "label_outer",
     "legend",
     "light_grid",
     "new_axes",
@@ -351,40 +348,3 @@ def wrap(text: str, width: float, size: float) -> str:
         wide = text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] > width
         lines = [*lines, word] if wide and lines[-1] else [*lines[:-1], line]
     return "\n".join(lines)
-
-
-def columns_of(n: int, most: int) -> int:
-    """Return in how many columns to set panels, at most so many: five or six in threes.
-
-    Parameters
-    ----------
-    n
-        Panels.
-    most
-        Columns.
-
-    Returns
-    -------
-    int
-        Columns.
-    """
-    return 3 if n in (5, 6) else min(most, n)
-
-
-def label_outer(axes: Sequence[Axes], columns: int) -> None:
-    """Keep numbers and names of axes on the left and under the lowest panel of each column.
-
-    Parameters
-    ----------
-    axes
-        The panels that are used, row by row.
-    columns
-        In a row.
-    """
-    for k, ax in enumerate(axes):
-        if k % columns:
-            ax.set_ylabel("")
-            ax.tick_params(labelleft=False)
-        if k + columns < len(axes):
-            ax.set_xlabel("")
-            ax.tick_params(labelbottom=False)

@@ -14,9 +14,7 @@ from lossviz.plots.captions import common_caption, count, joined, number
 from lossviz.plots.figures import (
     LABEL,
     TICK,
-    columns_of,
     figure,
-    label_outer,
     legend,
     light_grid,
     new_axes,
@@ -25,6 +23,7 @@ from lossviz.plots.figures import (
     write_common_caption,
 )
 from lossviz.plots.palette import OKABE_ITO, look
+from lossviz.plots.panels import columns_of, label_outer
 from lossviz.plots.spectra import convexity
 
 __all__ = ["convexity_maps", "curvature_histogram"]
