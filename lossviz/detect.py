@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from lossviz.checkpoint import Checkpoint
 from lossviz.coco_people import coco_people
@@ -27,9 +27,11 @@ from lossviz.models.detector import ssd300, ssdlite, tiny_ssd
 from lossviz.models.stored import load_weights
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
+from lossviz.parameters import check_parameters
 from lossviz.pedestrians import Scenes, pedestrians
 from lossviz.penn_fudan import penn_fudan
 from lossviz.planes import line, plane
+from lossviz.samples import mapped
 from lossviz.storage import atomic_write
 
 __all__ = ["detector_objective", "evaluate", "fit_detector"]
@@ -47,7 +49,7 @@ def evaluate(model: nn.Module, scenes: Scenes, *, batch_size: int = 16) -> float
     Parameters
     ----------
     model
-        A detector in eval mode.
+        A detector in eval mode, on any device.
     scenes
         That it has not seen.
     batch_size
@@ -58,8 +60,10 @@ def evaluate(model: nn.Module, scenes: Scenes, *, batch_size: int = 16) -> float
     float
         In 0 … 1.
     """
+    device, found = next(model.parameters()).device, []
     with torch.no_grad():
-        found = [each for images, _ in scenes.batches(batch_size) for each in model(images)]
+        for images, _ in scenes.batches(batch_size):
+            found += mapped(Tensor.cpu, model([image.to(device) for image in images]))
     return average_precision(found, scenes.targets)
 
 
@@ -94,8 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     asked = _parser().parse_args(arguments)
     torch.set_num_threads(asked.threads)
+    check_parameters(device=asked.device)
     make, size = NETS[asked.net]
-    model = make(seed=asked.seed)
+    model = make(seed=asked.seed).to(asked.device)
     if asked.command == "train":
         _train(model, asked, size)
         return
@@ -186,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--net", choices=NETS, default="tiny", help="which detector")
         each.add_argument("--seed", type=whole, default=0, help="of weights, order and scenes")
         each.add_argument("--threads", type=count, default=1, help="of torch")
+        each.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … or mps")
         each.add_argument("--images", type=count, default=images, help="drawn scenes")
         each.add_argument("--out", type=Path, required=True, help="the file that is written")
         if command == "train":

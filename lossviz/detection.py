@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from lossviz.pedestrians import Batches, check_targets
 from lossviz.plain import Remembering
+from lossviz.samples import mapped
 
 __all__ = [
     "average_precision",
@@ -81,9 +82,11 @@ def freeze_mining(model: nn.Module, batches: Sequence[tuple]) -> Batches:
     n_images = sum(len(batch[0]) for batch in batches)
     named = getattr(batches, "name", None) or f"{n_images} images with boxes"  # a list has none
     frozen.name = f"{named}, mined set frozen"
+    device = next(model.parameters()).device
     with torch.no_grad():
         for images, targets in batches:
-            outputs, matched, *_ = _run(model, images, targets)
+            there = mapped(lambda part: part.to(device), (images, targets))
+            outputs, matched, *_ = _run(model, *there)
             losses = _entropies(outputs["cls_logits"], matched)
             frozen.append((images, targets, hardest(losses, matched, model.neg_to_pos_ratio)))
     return frozen
@@ -187,6 +190,7 @@ def detect_along(
         For each place, for each image, ``boxes``, ``scores`` and ``labels``.
     """
     weights, found = dict(model.named_parameters()), []
+    images = mapped(lambda image: image.to(next(model.parameters()).device), list(images))
     starts = range(0, len(images), batch_size)
     with torch.no_grad():
         for alpha in places:

@@ -14,6 +14,8 @@ from lossviz.checkpoint import Checkpoint
 from lossviz.detection import detector_loss
 from lossviz.models.initialization import check_sizes
 from lossviz.pedestrians import Scenes, check_targets
+from lossviz.precision import warn_if_emulated
+from lossviz.samples import mapped
 from lossviz.storage import fingerprint
 
 __all__ = ["fit_detector", "load_run"]
@@ -40,7 +42,7 @@ def fit_detector(
     Parameters
     ----------
     model
-        A torchvision ``SSD``; it is left in eval mode.
+        A torchvision ``SSD``, on any device; it is left in eval mode.
     scenes
         To learn from; half of the images drawn are mirrored.
     steps, batch_size
@@ -50,8 +52,8 @@ def fit_detector(
     seed
         Of the order and the mirroring.
     bfloat16
-        Convolve in bfloat16: about twice as fast where the processor has it; weights and their
-        steps stay in float32.
+        Convolve in bfloat16: about twice as fast where the processor has it (where not, it takes
+        longer, which is warned of); weights and their steps stay in float32.
     path
         A checkpoint, written ``every`` so many steps; a run found there goes on.
     progress
@@ -72,6 +74,8 @@ def fit_detector(
     """
     check_sizes(steps=steps, batch_size=batch_size, every=every)
     _check(scenes, lr, seed)
+    if bfloat16:
+        warn_if_emulated(model)
     moving = dict(model.named_parameters())
     optimizer = torch.optim.Adam(moving.values(), lr=lr)
     settings = [steps, batch_size, lr, warmup, seed, len(scenes), scenes.name, list(moving)]
@@ -127,9 +131,9 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple, half
     model.eval()
     for layer in model.modules():
         layer.train(isinstance(layer, nn.BatchNorm2d))
-    device = next(model.parameters()).device.type
-    with torch.autocast(device, torch.bfloat16, enabled=half):
-        total, count = detector_loss(model, batch)
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        total, count = detector_loss(model, mapped(lambda part: part.to(device), batch))
     loss = total / max(1.0, count)
     optimizer.zero_grad()
     loss.backward()

@@ -6,6 +6,7 @@ as shares of the figure's own scale: the range of log loss, or of loss where tha
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -22,11 +23,12 @@ from lossviz.samples import mapped
 from lossviz.snapshot import snapshot
 from lossviz.surface import Surface
 
-__all__ = ["PRECISIONS", "TF32", "at_precision", "error", "planes"]
+__all__ = ["PRECISIONS", "TF32", "at_precision", "error", "planes", "warn_if_emulated"]
 
 PRECISIONS = ("float64", "float32", "tf32", "float16", "bfloat16", "bfloat16 weights")
 WEIGHTS = {"float64": torch.float64, "bfloat16 weights": torch.bfloat16}
 PRODUCTS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert")  # x86 that has it has one of these
 MANTISSA_BITS_DROPPED = 13  # float32 keeps 23 bits, TF32 10
 ATEN = torch.ops.aten
 FACTORS = {  # of torch's products: which arguments are factors; the others are addends, or settings
@@ -232,3 +234,21 @@ class _Hardware:
     @staticmethod
     def _backends() -> tuple:
         return torch.backends.cuda.matmul, torch.backends.cudnn
+
+
+def warn_if_emulated(model: nn.Module) -> None:
+    """Warn where the processor has no products in bfloat16, so that they take longer, not shorter.
+
+    Parameters
+    ----------
+    model
+        Whose device computes. Nothing is said of GPUs, nor of processors that torch cannot ask.
+    """
+    here = getattr(torch.cpu, "get_capabilities", dict)()
+    on_x86 = here.get("architecture") == "x86_64" and next(model.parameters()).device.type == "cpu"
+    if on_x86 and not any(here.get(name) for name in BFLOAT16):
+        warnings.warn(
+            "this processor has no bfloat16 instructions: steps in bfloat16 take several times as "
+            "long as in float32. Leave bfloat16 off, or run this where there are some.",
+            stacklevel=3,
+        )

@@ -20,7 +20,10 @@ import lossviz as lv
 from lossviz import forward
 from lossviz import points as points_module
 from lossviz.descent import Descent, Samples
+from lossviz.detect import detector_objective, evaluate, fit_detector
+from lossviz.detection import freeze_mining
 from lossviz.losses import cross_entropy
+from lossviz.models.detector import tiny_ssd
 from lossviz.points import Points
 from lossviz.recipe import Recipe
 from lossviz.samples import mapped
@@ -138,3 +141,54 @@ def test_the_order_of_an_epoch_goes_to_the_gpu_once(gpu, monkeypatch):
     assert [len(inputs) for inputs, _ in taken] == [4] * 4
     assert {part.device.type for batch in taken for part in batch} == {"cuda"}
     assert len(crossed.seen) == 1
+
+
+# --- where there is a GPU ------------------------------------------------------------------------
+
+GPU = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else ""
+
+
+def on_gpu(test):
+    without = pytest.mark.skipif(not GPU, reason="needs a CUDA or MPS device")
+    return pytest.mark.gpu(without(test))
+
+
+@on_gpu
+@pytest.mark.parametrize("mode", MODES)
+def test_a_plane_on_the_gpu_is_that_of_the_processor(mode):
+    net, data = case("residual", torch.float32)
+    pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
+    options = {"points": 5, "span": 0.5, "progress": False}
+    here, there = (
+        lv.plane(lv.Objective(net, data, batch_norm=mode, device=device), *pair, **options)
+        for device in ("cpu", GPU)
+    )
+    assert there.values["loss"] == pytest.approx(here.values["loss"], rel=1e-3)
+
+
+@on_gpu
+def test_a_net_trains_on_the_gpu_and_goes_on_there(tmp_path):
+    net, data = case("residual", torch.float32)
+    options = {"batch_size": 4, "lr": 0.01, "path": tmp_path / "run", "progress": False}
+    net = net.to(GPU)
+    assert lv.fit(net, data, epochs=2, **options).history[-1]["epoch"] == 2
+    again, _ = case("residual", torch.float32)
+    found = lv.fit(again.to(GPU), data, epochs=2, **options)
+    assert {part.device.type for part in again.parameters()} == {GPU}
+    for name, weight in net.named_parameters():
+        assert torch.equal(found.weights[name].cpu(), weight.detach().cpu())
+
+
+@on_gpu
+def test_a_detector_is_trained_measured_and_drawn_on_the_gpu():
+    scenes = lv.data.pedestrians(4, seed=0)
+    losses, values, found = {}, {}, {}
+    for device in ("cpu", GPU):
+        net = tiny_ssd(seed=0).to(device)
+        losses[device] = fit_detector(net, scenes, steps=2, batch_size=2)
+        batches = freeze_mining(net, scenes.batches(2))
+        values[device] = detector_objective(net, batches)()
+        found[device] = evaluate(net, scenes)
+    assert losses[GPU] == pytest.approx(losses["cpu"], rel=1e-3)
+    assert values[GPU] == pytest.approx(values["cpu"], rel=1e-2)
+    assert 0 <= found[GPU] <= 1

@@ -1,6 +1,7 @@
 """The same surface at other precisions, held against float64."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -153,3 +154,25 @@ def test_a_loss_of_several_outputs_is_not_rounded_with_them():
     wanted = precision.at_precision(plain, data, kind)()
     assert precision.at_precision(net, data, kind, loss=loss)() == pytest.approx(wanted, rel=1e-6)
     assert precision.at_precision(plain, data, kind, loss=named)() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("here", "told"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True}, False),
+        ({"architecture": "x86_64", "amx_bf16": True}, False),
+        ({"architecture": "aarch64"}, False),
+        ({}, False),
+    ],
+)
+def test_training_in_bfloat16_is_warned_of_where_the_processor_emulates_it(here, told, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: here, raising=False)
+    data = torch.randn(4, 2), torch.zeros(4, dtype=torch.long)
+    options = {"epochs": 1, "batch_size": 4, "lr": 0.1, "progress": False}
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        lv.fit(nn.Linear(2, 2), data, bfloat16=True, **options)
+        lv.fit(nn.Linear(2, 2), data, **options)
+    assert ["no bfloat16 instructions" in str(each.message) for each in seen] == [True] * told
+    assert all(each.filename == __file__ for each in seen)
