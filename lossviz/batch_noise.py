@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossviz.descent import Samples, batch_mean, wide
+from lossviz.descent import Samples, batch_mean, moving_parameters, wide
 from lossviz.directions import check_same
 from lossviz.losses import cross_entropy
 
@@ -115,7 +115,7 @@ def batch_noise(
     generator = torch.Generator().manual_seed(seed)
     noise = [_scatter(copied, samples, size, n_batches, loss, generator) for size in batch_sizes]
     whole = _gradient(copied, samples.take(torch.arange(len(samples))), loss)
-    signal = float(whole.square().sum(dtype=wide(whole)))
+    signal = float(whole.to(wide(whole)).square().sum())
     return BatchNoise(np.array(batch_sizes), np.array(noise), signal, len(samples))
 
 
@@ -128,12 +128,12 @@ def _scatter(
         gradient = _gradient(model, samples.take(chosen), loss)
         apart = gradient - mean
         mean = mean + apart / (k + 1)
-        scatter += float((apart * (gradient - mean)).sum(dtype=wide(gradient)))
+        scatter += float((apart.to(wide(gradient)) * (gradient - mean)).sum())
     return scatter / (n_batches - 1)
 
 
 def _gradient(model: nn.Module, batch: tuple, loss: Callable) -> Tensor:
-    moving = [p for p in model.parameters() if p.requires_grad]
+    moving = list(moving_parameters(model).values())
     value = batch_mean(loss(model, batch), batch)
     parts = torch.autograd.grad(value, moving, materialize_grads=True)
     return torch.cat([part.reshape(-1) for part in parts])

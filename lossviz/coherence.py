@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossviz.descent import Samples, batch_mean, wide
+from lossviz.descent import Samples, batch_mean, moving_parameters, wide
 from lossviz.directions import check_same
 from lossviz.losses import cross_entropy
 
@@ -186,7 +186,7 @@ def _unit_gradients(
     model: nn.Module, batches: list[tuple], loss: Callable
 ) -> tuple[Tensor, np.ndarray]:
     """Return one row per batch, its gradient over its norm, and the norms (in float64)."""
-    moving = [p for p in model.parameters() if p.requires_grad]
+    moving = list(moving_parameters(model).values())
     rows, norms = [], []
     for batch in batches:
         parts = torch.autograd.grad(

@@ -8,11 +8,12 @@ it compares nets that differ in their seeds alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import bootstrap, rankdata
+from scipy.stats import rankdata
 
 __all__ = ["RankCorrelation", "rank_correlation"]
 
@@ -64,7 +65,8 @@ def rank_correlation(
         A label for each net: correlate what the ranks differ from the mean rank of their label, so
         that differences between labels do not count.
     confidence
-        That of the interval, by percentiles over nets drawn with replacement (Efron 1979).
+        That of the interval, by percentiles over nets drawn with replacement (Efron 1979). Draws
+        without a correlation, where all ranks of a label agree, are left out.
     resamples
         How many draws.
     seed
@@ -86,7 +88,7 @@ def rank_correlation(
     1.0
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    labels = np.zeros(len(x), int) if within is None else np.unique(within, return_inverse=True)[1]
+    labels = np.zeros(len(x), int) if within is None else _numbered(within)
     if not x.shape == y.shape == labels.shape or x.ndim != 1:
         raise ValueError(
             f"x, y and within hold one entry a net; got shapes {x.shape}, {y.shape} and "
@@ -105,11 +107,17 @@ def rank_correlation(
     value = statistic(np.arange(len(x)))
     if np.isnan(value):
         return RankCorrelation(value, value, value, len(x))
-    low, high = bootstrap(
-        (np.arange(len(x)),), statistic, vectorized=False, method="percentile",
-        confidence_level=confidence, n_resamples=resamples, rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
+    rng, outside = np.random.default_rng(seed), 50 * (1 - confidence)
+    drawn = [statistic(row) for row in rng.integers(len(x), size=(resamples, len(x)))]
+    if np.isnan(drawn).all():  # no draw has two ranks to compare
+        return RankCorrelation(value, math.nan, math.nan, len(x))
+    low, high = np.nanpercentile(drawn, [outside, 100 - outside])
     return RankCorrelation(value, float(low), float(high), len(x))
+
+
+def _numbered(labels: Sequence[Hashable]) -> np.ndarray:
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], int)
 
 
 def _spearman(x: np.ndarray, y: np.ndarray, labels: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from lossviz.recipe import Recipe
 from lossviz.samples import as_batches, as_tensors
 from lossviz.snapshot import leading_weight
 
-__all__ = ["Descent", "Samples", "Step", "batch_mean", "gradient_norm", "wide"]
+__all__ = ["Descent", "Samples", "Step", "batch_mean", "gradient_norm", "moving_parameters", "wide"]
 
 
 class Step(NamedTuple):
@@ -89,7 +89,7 @@ class Descent:
 
     def __init__(self, model: nn.Module, samples: Samples, loss: Callable, recipe: Recipe):
         self.model, self.samples, self.loss, self.recipe = model, samples, loss, recipe
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = list(moving_parameters(model).values())
         self.optimizer = _optimizer(self.parameters, recipe)
 
     def epoch(
@@ -243,3 +243,30 @@ def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Op
         nesterov=recipe.optimizer == "nesterov",
         fused=fused,
     )
+
+
+def moving_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are not frozen, by name.
+
+    Parameters
+    ----------
+    model
+        Any net.
+
+    Returns
+    -------
+    dict
+        At least one.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    moving = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not moving:
+        raise ValueError(
+            "the model has no parameter that requires a gradient: nothing would be trained; call "
+            "model.requires_grad_(True), or give another."
+        )
+    return moving

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossviz.descent import Samples, wide
+from lossviz.descent import Samples, moving_parameters, wide
 from lossviz.directions import check_same
 from lossviz.losses import cross_entropy
 from lossviz.noise import GradientNoise, sample_gradients
@@ -88,8 +88,17 @@ class BatchEstimates:
         Returns
         -------
         float
-            0 for θ = 1, at which every size passes.
+            0 for θ = 1, at which every size passes; all samples where the gradient is zero.
+
+        Raises
+        ------
+        ValueError
+            If θ is not in (0, 1].
         """
+        if not 0 < theta <= 1:
+            raise ValueError(f"theta must be above 0 and at most 1; got {theta!r}: take 0.5.")
+        if self.signal == 0:
+            return float(self.n_samples if theta < 1 else 0)
         endless = (1 - theta**2) / theta**2 * self.variance / self.signal
         return endless / (1 + endless / self.n_samples)
 
@@ -188,7 +197,7 @@ def _all_gradients(
             for name, weight in copied.named_parameters():
                 weight.copy_(weights[name])
     samples = Samples(data, copied)
-    size = sum(w.numel() * w.element_size() for w in copied.parameters() if w.requires_grad)
+    size = sum(w.numel() * w.element_size() for w in moving_parameters(copied).values())
     if len(samples) * size > BYTES:
         raise ValueError(
             f"the gradients of all {len(samples):,} samples are held at once, and take "
@@ -199,7 +208,7 @@ def _all_gradients(
 
 
 def _squared(vector: Tensor) -> float:
-    return float(vector.square().sum(dtype=wide(vector)))
+    return float(vector.to(wide(vector)).square().sum())
 
 
 def _check(batch_sizes: Sequence[int], n_batches: int, n_samples: int) -> None:

@@ -7,6 +7,7 @@ nothing was computed, accuracy in percent. For xarray there is :meth:`lossviz.Su
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import os
@@ -25,6 +26,7 @@ from lossviz.surface import Surface
 __all__ = ["read_directions_h5", "read_path_h5", "read_surface_h5", "write_csv", "write_vtk"]
 
 NOT_COMPUTED = -1.0
+VTK_KINDS = {"Float64": "<f8", "UInt8": "u1"}
 HIDDEN = 2  # VTK's flag of a point that is not drawn
 TWO_DECADES = 100.0
 
@@ -234,10 +236,11 @@ def _sheet(surface: Surface, z: np.ndarray, arrays: Mapping, hidden: np.ndarray)
 
 
 def _data_array(name: str, values: np.ndarray, kind: str = "Float64", components: int = 1) -> str:
-    text = " ".join(f"{value!r}" for value in values.ravel().tolist())
+    raw = values.ravel().astype(VTK_KINDS[kind]).tobytes()  # VTK's text has no nan and no inf
+    text = base64.b64encode(np.array(len(raw), "<u4").tobytes() + raw).decode()
     return (
         f'<DataArray type="{kind}" Name={quoteattr(name)} NumberOfComponents="{components}" '
-        f'format="ascii">{text}</DataArray>'
+        f'format="binary">{text}</DataArray>'
     )
 
 

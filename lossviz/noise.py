@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from lossviz.descent import batch_mean, wide
+from lossviz.descent import batch_mean, moving_parameters, wide
 
 __all__ = ["GradientNoise", "sample_gradients"]
 
@@ -46,8 +46,8 @@ class GradientNoise:
         mean = gradients.mean(0)
         apart = mean - self.mean
         self.count = before + fresh
-        self.scatter += float((gradients - mean).square().sum(dtype=wide(mean)))
-        self.scatter += float(apart.square().sum(dtype=wide(mean))) * before * fresh / self.count
+        self.scatter += float((gradients - mean).to(wide(mean)).square().sum())
+        self.scatter += float(apart.to(wide(mean)).square().sum()) * before * fresh / self.count
         self.mean = self.mean + apart * (fresh / self.count)
         self.loss += (float(losses.mean()) - self.loss) * (fresh / self.count)
 
@@ -81,7 +81,7 @@ def sample_gradients(
     tuple
         Gradients ``[b, n_weights]`` and losses ``[b]``.
     """
-    weights = {k: w.detach() for k, w in model.named_parameters() if w.requires_grad}
+    weights = {k: w.detach() for k, w in moving_parameters(model).items()}
 
     def of_one(weights: dict[str, Tensor], sample: tuple) -> Tensor:
         alone = tuple(part.unsqueeze(0) for part in sample)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lossviz.directions import Direction, check_present, check_same
+from lossviz.storage import fingerprint
 
 __all__ = ["output_axis", "random_direction"]
 
@@ -100,6 +101,8 @@ def random_direction(
             tensors[name], rules[name] = torch.zeros_like(weight), "zero (not among the names)"
     choices = {"seed": int(seed), "normalize": normalize, "one_dim": one_dim}
     choices |= {} if names is None else {"names": list(names)}
+    if any(weights[name] is not own[name] for name in own):  # the model alone does not tell them
+        choices["weights"] = fingerprint(dict(weights))
     return Direction(
         tensors,
         label=f"random, seed {int(seed)}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -90,7 +91,8 @@ def rescale_filters(model: nn.Module, spread: float, *, seed: int = 0) -> nn.Mod
     """Return a copy of ``model`` that is the same function, each filter times a factor of its own.
 
     All filters (and rows of linear layers) that a batch norm follows are rescaled, as in
-    :func:`rescale`, which gives all filters of a layer the same factor.
+    :func:`rescale`, which gives all filters of a layer the same factor. The channels of the norm
+    are the filters: a linear layer gives ``[N, features]``, not sequences.
 
     Parameters
     ----------
@@ -178,13 +180,32 @@ def _followers(model: nn.Module) -> dict[str, str | None]:
             f"unknown: give one without branches that depend on its inputs."
         ) from problem
     modules = dict(model.named_modules())
-    calls = [node.target for node in nodes if node.op == "call_module"]
+    alone = _used_once(nodes, modules)
     found = {}
     for node in nodes:
         if node.op == "call_module" and _is(modules, node.target, LAYERS):
-            once = calls.count(node.target) == 1
-            found[node.target] = _takes_back(node, modules) if once else None
+            follower = _takes_back(node, modules) if node.target in alone else None
+            found[node.target] = follower if follower in alone else None
     return found
+
+
+def _used_once(nodes: fx.graph._node_list, modules: dict[str, nn.Module]) -> set[str]:
+    """Return the layers that may be written otherwise: called once, with tensors all their own."""
+    calls = Counter(node.target for node in nodes if node.op == "call_module")
+    read = {node.target.rpartition(".")[0] for node in nodes if node.op == "get_attr"}
+    owners = Counter(id(w) for module in modules.values() for w in module._parameters.values())
+    return {
+        name
+        for name, count in calls.items()
+        if count == 1 and name not in read and _owns(modules[name], owners)
+    }
+
+
+def _owns(module: nn.Module, owners: Counter) -> bool:
+    """Whether no other module has these tensors, and none is made from others at each call."""
+    own = [part for part in module._parameters.values() if part is not None]
+    plain = not isinstance(module, (*LAYERS, *NORMS)) or "weight" in module._parameters
+    return plain and all(owners[id(part)] == 1 for part in own)
 
 
 def _takes_back(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
@@ -222,8 +243,10 @@ def _follower(name: str, after: dict[str, str | None]) -> str:
             f"{', '.join(after)}."
         )
     if after[name] is None:
+        others = ", ".join(k for k, v in after.items() if v)
         raise ValueError(
             f"{name!r} cannot be rescaled alone: no batch norm, and no rectifier with one next "
-            f"layer, follows it; take one of {', '.join(k for k, v in after.items() if v)}."
+            f"layer, follows it, or one of the two is used a second time; "
+            f"{f'take one of {others}' if others else 'no layer of this net can'}."
         )
     return after[name]

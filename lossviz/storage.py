@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import struct
 import tempfile
 import tokenize
@@ -29,7 +30,7 @@ DAMAGE = (
     NotImplementedError, OverflowError, SyntaxError, IndexError, tokenize.TokenError, struct.error,
     zlib.error, zipfile.BadZipFile, zipfile.LargeZipFile,
 )  # fmt: skip
-BOMB = 64 * 2**20, 100  # bytes from which on, and ratio above which, a file is too good to be true
+BOMB = 2**30, 100  # bytes from which on, and ratio above which, a file is too good to be true
 
 
 def fingerprint(*parts: object) -> str:
@@ -67,6 +68,7 @@ def _feed(digest, part: object) -> None:
     if isinstance(part, torch.Tensor):
         part = part.detach().cpu()
         if part.dtype == torch.bfloat16:
+            digest.update(b"bfloat16 ")
             part = part.float()
         part = part.contiguous().numpy()
     if isinstance(part, np.ndarray):
@@ -144,7 +146,7 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     OSError
         If the folder is missing or not writable, or the disk is full; what was at ``path`` stays.
     """
-    path = check_writable(path)
+    path = Path(os.path.realpath(check_writable(path)))  # a link stays, and what it names is new
     handle, temporary = -1, ""
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -152,7 +154,7 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, _mode(path))
         os.replace(temporary, path)
     except BaseException as problem:
         if temporary and os.path.exists(temporary):
@@ -169,10 +171,13 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
         raise
 
 
-def _umask() -> int:
+def _mode(path: Path) -> int:
+    """Return the rights of the file that is replaced, or those of any new one."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> bytes:

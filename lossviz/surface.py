@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,22 +80,30 @@ class Surface:
             The file, usually ``….npz``.
         arrays
             Whether the tensors of the directions go along; default: only of those that cannot be
-            made again from their recipe (a random one can, from its seed and the weights).
+            made again from their recipe (a random one can, from its seed and the model).
 
         Raises
         ------
         OSError
             If it cannot be written; what was at ``path`` stays.
+        ValueError
+            If it has no loss, or not one direction for each axis: it could not be read again.
         """
+        if "loss" not in self.values or len(self.directions) != len(self.axes):
+            raise ValueError(
+                f"a surface to be saved has a 'loss' and a direction for each of its "
+                f"{len(self.axes)} axes; got {', '.join(self.values)} and {len(self.directions)}."
+            )
         stored = {f"axis_{i}": axis for i, axis in enumerate(self.axes)}
         stored |= {f"value_{name}": array for name, array in self.values.items()}
         stored["done"] = self.done
         notes = []
         for i, direction in enumerate(self.directions):
-            keep = direction.recipe.get("kind") != "random" if arrays is None else arrays
+            keep = not _can_be_made_again(direction) if arrays is None else arrays
             notes.append(_note(direction, keep and len(direction) > 0))
             if keep:
-                stored |= {f"direction_{i}_{k}": _array(v) for k, v in direction.items()}
+                stored |= _named(f"direction_{i}_", direction)
+                stored |= _named(f"buffers_{i}_", direction.buffers)
         meta = {"kind": "surface", "format": 1, "directions": notes, "meta": self.meta}
         atomic_write(path, npz_bytes(stored, meta))
 
@@ -123,7 +131,7 @@ class Surface:
         arrays, meta = read_npz(path, "surface")
         try:
             return cls(*_parts(arrays, meta))
-        except (LookupError, TypeError, ValueError, AttributeError) as problem:
+        except (LookupError, TypeError, ValueError, AttributeError, MemoryError) as problem:
             raise ValueError(
                 f"{os.path.basename(path)!r} lacks parts of a surface ({problem}): it is damaged "
                 f"or was made by something else; make it again."
@@ -177,6 +185,20 @@ def _parts(arrays: Mapping[str, np.ndarray], meta: Mapping) -> tuple:
     return axes, values, directions, {**meta["meta"]}, arrays["done"]
 
 
+def _can_be_made_again(direction: Direction) -> bool:
+    return direction.recipe.get("kind") == "random" and "weights" not in direction.recipe
+
+
+def _named(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Return arrays under their name in the file; those of zeros alone are told in the note."""
+    return {prefix + name: _array(tensor) for name, tensor in tensors.items() if tensor.any()}
+
+
+def _zeros(tensors: Mapping[str, torch.Tensor]) -> dict[str, list]:
+    empty = {name: _array(tensor) for name, tensor in tensors.items() if not tensor.any()}
+    return {name: [list(array.shape), array.dtype.str] for name, array in empty.items()}
+
+
 def _note(direction: Direction, stored: bool) -> dict:
     return {
         "label": direction.label,
@@ -184,15 +206,32 @@ def _note(direction: Direction, stored: bool) -> dict:
         "recipe": direction.recipe,
         "rules": direction.rules,
         "names": list(direction) if stored else [],
+        "zeros": _zeros(direction) if stored else {},
+        "buffers": list(direction.buffers) if stored else [],
+        "zero_buffers": _zeros(direction.buffers) if stored else {},
     }
 
 
 def _direction(arrays: Mapping[str, np.ndarray], i: int, note: Mapping) -> Direction:
-    tensors = {k: torch.from_numpy(arrays[f"direction_{i}_{k}"].copy()) for k in note["names"]}
+    tensors = _tensors(arrays, f"direction_{i}_", note["names"], note.get("zeros", {}))
+    kept = note.get("buffers", ())  # (files of before knew none)
+    buffers = _tensors(arrays, f"buffers_{i}_", kept, note.get("zero_buffers", {}))
     return Direction(
         tensors,
+        buffers=buffers,
         label=str(note["label"]),
         scale=str(note["scale"]),
         rules=note["rules"],
         recipe=note["recipe"],
     )
+
+
+def _tensors(
+    arrays: Mapping[str, np.ndarray], prefix: str, names: Sequence[str], zeros: Mapping
+) -> dict[str, torch.Tensor]:
+    found = {}
+    for name in names:
+        shape, kind = zeros.get(name, (None, None))
+        array = arrays[prefix + name].copy() if shape is None else np.zeros(shape, kind)
+        found[name] = torch.from_numpy(array)
+    return found

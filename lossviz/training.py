@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from lossviz.adaptive import AdaptiveBatch
 from lossviz.checkpoint import Checkpoint
 from lossviz.course import Course
+from lossviz.descent import moving_parameters
 from lossviz.growing import GrowingBatch
 from lossviz.losses import cross_entropy
 from lossviz.precision import warn_if_emulated
@@ -207,10 +208,6 @@ def _check_model(model: object, loss: object) -> None:
             f"model must be a torch.nn.Module; got {type(model).__name__}: give, for example, "
             f"lv.models.resnet(20, width=8)."
         )
-    if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError(
-            "the model has no parameter that requires a gradient: nothing would be trained; call "
-            "model.requires_grad_(True), or give another."
-        )
+    moving_parameters(model)
     if not callable(loss):
         raise TypeError(f"loss must be a function of (model, batch); got {type(loss).__name__}.")

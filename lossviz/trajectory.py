@@ -102,6 +102,7 @@ class Recorder:
         self._weights = dict(model.named_parameters())
         self._buffers = {k: b for k, b in model.named_buffers() if b.is_floating_point()}
         self.steps: list[int] = []
+        self._lent = False  # whether a trajectory shares the memory
         self._rows = np.empty((capacity, _size(self._weights.values())), np.float32)
         self._buffer_rows = np.empty((capacity, _size(self._buffers.values())), np.float32)
 
@@ -166,6 +167,7 @@ class Recorder:
 
     def trajectory(self) -> Trajectory:
         """Return the records so far, without those that are not finite (a run that diverged)."""
+        self._lent = True
         count = len(self.steps)
         while count > 1 and not np.isfinite(self._rows[count - 1]).all():
             count -= 1
@@ -182,8 +184,16 @@ class Recorder:
     def _make_room(self, count: int) -> None:
         if count > len(self._rows):
             grown = max(count, 3 * len(self._rows) // 2)
-            for rows in (self._rows, self._buffer_rows):
-                rows.resize((grown, rows.shape[1]), refcheck=False)  # in place: no second copy
+            self._rows, self._buffer_rows = (
+                self._grown(rows, grown) for rows in (self._rows, self._buffer_rows)
+            )
+            self._lent = False
+
+    def _grown(self, rows: np.ndarray, count: int) -> np.ndarray:
+        if self._lent:  # a trajectory reads this memory: it must stay where it is
+            return np.concatenate([rows, np.empty((count - len(rows), rows.shape[1]), rows.dtype)])
+        rows.resize((count, rows.shape[1]), refcheck=False)  # in place: no second copy
+        return rows
 
 
 def _size(tensors: Iterable[Tensor]) -> int:

@@ -64,7 +64,7 @@ def tune(
     Raises
     ------
     ValueError
-        If a method has no choice, or :func:`lossviz.fit` refuses a value.
+        If a method has no choice, all of them diverge, or :func:`lossviz.fit` refuses a value.
     TypeError
         If a value is of the wrong kind.
     """
@@ -81,6 +81,12 @@ def tune(
         )
         for label, several in choices.items()
     }
+    for label, found in losses.items():
+        if not np.isfinite(np.median(found, axis=1)).any():
+            raise ValueError(
+                f"every choice of {label!r} diverged with half of its seeds or more, so that none "
+                f"is the best: give smaller steps, such as lr=0.01."
+            )
     best = {
         label: dict(choices[label][int(np.argmin(np.median(found, axis=1)))])
         for label, found in losses.items()

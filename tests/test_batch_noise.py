@@ -74,3 +74,15 @@ def test_a_batch_size_that_cannot_be_drawn_is_refused(sizes):
 def test_one_batch_has_no_scatter():
     with pytest.raises(ValueError, match="2 batches"):
         batch_noise(models.mlp((8,)).double(), samples(), batch_sizes=[8], n_batches=1)
+
+
+@pytest.mark.parametrize("factor", [1e21, 1e-24])
+def test_noise_and_signal_of_any_size_have_the_ratio_of_the_same_loss(factor):
+    def scaled(model, batch):
+        return factor * nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    net, data = nn.Linear(8, 3), (torch.randn(32, 8), torch.randint(3, (32,)))
+    options = {"batch_sizes": [4], "n_batches": 10}
+    small, plain = batch_noise(net, data, loss=scaled, **options), batch_noise(net, data, **options)
+    assert small.signal == pytest.approx(plain.signal * factor**2, rel=1e-4)
+    assert small.noise == pytest.approx(plain.noise * factor**2, rel=1e-4)

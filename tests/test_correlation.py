@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 
 from lossviz.correlation import rank_correlation
 
@@ -61,3 +61,26 @@ def test_what_cannot_be_correlated_is_refused(arguments, said):
         rank_correlation(*arguments)
     with pytest.raises(ValueError, match="between 0 and 1; got 2"):
         rank_correlation(range(9), range(9), confidence=2)
+
+
+def test_the_interval_is_that_of_scipys_bootstrap():
+    x, y = draws(25, 0.6, seed=3)
+    low, high = bootstrap(
+        (x, y), lambda a, b: spearmanr(a, b).statistic, paired=True, vectorized=False,
+        method="percentile", n_resamples=4000, rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    found = rank_correlation(x, y, resamples=4000)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.03)
+
+
+def test_draws_without_a_correlation_do_not_take_the_interval_away():
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=12), [("setting", k, None) for k in range(6) for _ in range(2)]
+    found = rank_correlation(x, x + 0.1 * rng.normal(size=12), within=labels)
+    assert found.low <= found.value <= found.high
+
+
+def test_labels_may_be_of_any_kind():
+    x = np.arange(8.0)
+    by_name = rank_correlation(x, x**2, within=["a", "b"] * 4)
+    assert rank_correlation(x, x**2, within=[None, ("b", 1)] * 4) == by_name

@@ -117,3 +117,13 @@ def test_more_gradients_than_memory_are_refused(monkeypatch):
 def test_batch_normalization_is_refused():
     with pytest.raises(ValueError, match="batch norm"):
         batch_estimates(mlp((4,), inputs=5, batch_norm=True), samples(), batch_sizes=[4])
+
+
+def test_where_the_gradient_is_zero_all_samples_are_asked_for():
+    inputs = torch.cat([torch.ones(4, 64), torch.ones(4, 64)])
+    model, targets = nn.Linear(64, 2), torch.tensor([0] * 4 + [1] * 4)
+    torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
+    found = batch_estimates(model, (inputs, targets), batch_sizes=[2], n_batches=4)
+    assert found.signal == 0 and (found.asked(0.5), found.asked(1)) == (8, 0)
+    with pytest.raises(ValueError, match="theta must be above 0 and at most 1"):
+        found.asked(0)

@@ -1,5 +1,6 @@
 """Surfaces to and from other programs."""
 
+import base64
 import csv
 import json
 import tempfile
@@ -185,6 +186,7 @@ def test_vtk_reads_the_sheet_with_every_value_at_its_place(tmp_path):
     assert places[:, 1] == pytest.approx(np.tile(s.axes[1], 3))
     assert np.ptp(places[:, 2]) == pytest.approx(0.5 * 2)
     assert arrays["accuracy"] == pytest.approx(s.values["accuracy"].ravel())
+    assert arrays["loss"] == pytest.approx(s.values["loss"].ravel())
     assert not sheet.IsPointVisible(1) and sheet.IsPointVisible(2)
 
 
@@ -215,3 +217,15 @@ def test_names_of_metrics_and_facts_survive_xml_and_netcdf(tmp_path):
     attributes = pytest.importorskip("xarray") and drawn.to_xarray().attrs
     assert all(isinstance(value, (str, int, float)) for value in attributes.values())
     assert json.loads(attributes["spec"]) == drawn.meta["spec"]
+
+
+def test_values_without_a_number_are_in_the_sheet_to_the_last_bit(tmp_path):
+    s = plane()
+    s.values["loss"][0, :2] = np.inf, np.nan
+    interchange.write_vtk(s, tmp_path / "s.vts", log=False)
+    for each in ElementTree.parse(tmp_path / "s.vts").iter("DataArray"):
+        assert each.get("format") == "binary"  # in text, VTK reads no inf and no nan
+        if each.get("Name") == "loss":
+            raw = base64.b64decode(each.text)
+    assert int.from_bytes(raw[:4], "little") == len(raw) - 4
+    np.testing.assert_array_equal(np.frombuffer(raw[4:], "<f8"), s.values["loss"].ravel())

@@ -94,3 +94,17 @@ def test_the_squared_norm_of_a_batch_gradient_is_signal_plus_error():
 
 def test_all_samples_have_no_error():
     assert noise_of(net(), classes(), 60).error == 0.0
+
+
+@pytest.mark.parametrize("factor", [1e21, 1e-25])
+def test_squares_of_very_large_and_very_small_gradients_are_kept(factor):
+    gradients = torch.randn(20, 5)
+    few, many = GradientNoise(100), GradientNoise(100)
+    few.add(gradients, torch.zeros(20))
+    many.add(factor * gradients, torch.zeros(20))
+    assert many.variance == pytest.approx(few.variance * factor**2, rel=1e-5)
+
+
+def test_a_frozen_net_has_no_gradients_and_is_told_so():
+    with pytest.raises(ValueError, match=r"no parameter that requires a gradient"):
+        list(sample_gradients(net().requires_grad_(False), classes(), cross_entropy))

@@ -137,3 +137,38 @@ def test_a_filter_normalized_loss_ignores_factors_of_filters_and_a_layer_normali
 def test_factors_that_spread_below_one_are_refused():
     with pytest.raises(ValueError, match="at least 1; got 0"):
         rescale_filters(vgg(), 0.5)
+
+
+class Shared(nn.Module):
+    """Layers of which a part is used a second time, in the way that is named."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4) if how in ("norm", "made anew") else nn.Identity()
+        if how == "weight":
+            self.b.weight = self.a.weight
+        if how == "made anew":
+            self.a = nn.utils.parametrizations.weight_norm(self.a)
+
+    def forward(self, x):
+        h = self.norm(self.a(x)).relu()
+        if self.how == "norm":
+            return self.norm(self.b(h))
+        if self.how == "call":
+            return self.b(h) + self.b(x)
+        return self.b(h) + x @ self.b.weight if self.how == "read" else self.b(h)
+
+
+@pytest.mark.parametrize("how", ["call", "read", "weight", "norm", "made anew"])
+def test_a_layer_of_which_a_part_is_used_elsewhere_is_not_rescaled(how):
+    with pytest.raises(ValueError, match=r"'a' (cannot be rescaled alone|is no linear)"):
+        rescale(Shared(how), 4.0, layers=["a"])
+    assert normalized_layers(Shared(how)) == []
+
+
+def test_the_shared_net_without_a_second_use_is_rescaled():
+    net, inputs = Shared("none"), torch.randn(5, 4)
+    with torch.no_grad():
+        assert rescale(net, 4.0, layers=["a"])(inputs) == pytest.approx(net(inputs), abs=1e-5)

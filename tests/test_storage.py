@@ -234,3 +234,17 @@ def test_a_tensor_and_its_array_have_one_fingerprint():
 def test_a_fingerprint_of_something_else_is_refused():
     with pytest.raises(TypeError, match=r"cannot take a set: give tensors"):
         fingerprint({1, 2})
+
+
+def test_bfloat16_and_float32_of_the_same_values_are_two_things():
+    assert fingerprint(torch.ones(2, dtype=torch.bfloat16)) != fingerprint(torch.ones(2))
+
+
+def test_a_link_stays_a_link_and_a_private_file_private(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    atomic_write(link, b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600

@@ -168,3 +168,50 @@ def test_xarray_that_is_not_there_is_asked_for(plane, monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs xarray.*pip install xarray"):
         plane.to_xarray()
+
+
+def test_directions_of_zeros_take_no_room_and_come_back(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Linear(4096, 4096), torch.nn.Linear(4096, 2))
+    moved = {name: torch.zeros_like(w) for name, w in net.named_parameters()}
+    moved["1.bias"] = torch.ones(2)
+    axis = np.linspace(-1, 1, 3)
+    saved = Surface((axis,), {"loss": axis**2}, (Direction(moved, label="the last bias"),))
+    saved.save(tmp_path / "s.npz")
+    assert (tmp_path / "s.npz").stat().st_size < 2**14
+    found = Surface.load(tmp_path / "s.npz").directions[0]
+    assert list(found) == list(moved)
+    for name, tensor in moved.items():
+        assert torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype
+
+
+def test_running_statistics_of_a_direction_come_back_too(tmp_path):
+    a, b = (lv.models.mlp((8,), batch_norm=True, seed=seed) for seed in (1, 2))
+    data = lv.data.digits().train[:32]
+    for net in (a, b):
+        lv.fit(net, data, epochs=1, batch_size=8, lr=0.1, progress=False)
+    objective = lv.Objective(a, data, batch_norm="interpolated")
+    options = {"span": (0, 1), "points": 3, "progress": False}
+    first = lv.line(objective, lv.toward(a, b), **options)
+    first.save(tmp_path / "s.npz")
+    again = lv.line(objective, Surface.load(tmp_path / "s.npz").directions[0], **options)
+    np.testing.assert_array_equal(again.values["loss"], first.values["loss"])
+
+
+def test_a_direction_scaled_to_other_weights_is_stored(tmp_path):
+    net = torch.nn.Linear(3, 2)
+    other = {name: 5 * w.detach() for name, w in net.named_parameters()}
+    axis = np.linspace(-1, 1, 3)
+    for weights, kept in ((other, True), (dict(net.named_parameters()), False)):
+        direction = lv.random_direction(net, seed=1, weights=weights)
+        Surface((axis,), {"loss": axis**2}, (direction,)).save(tmp_path / "s.npz")
+        found = Surface.load(tmp_path / "s.npz").directions[0]
+        assert bool(len(found)) == kept
+    assert "weights" not in direction.recipe
+
+
+@pytest.mark.parametrize("values", [{"loss": np.zeros(3)}, {"accuracy": np.zeros(3)}])
+def test_what_could_not_be_read_again_is_not_saved(values, tmp_path):
+    directions = (Direction({}, label="x"),) if "loss" not in values else ()
+    with pytest.raises(ValueError, match="a 'loss' and a direction for each of its 1 axes"):
+        Surface((np.arange(3.0),), values, directions).save(tmp_path / "s.npz")
+    assert not list(tmp_path.iterdir())

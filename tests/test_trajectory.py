@@ -138,3 +138,18 @@ def test_an_index_beyond_the_end_is_an_index_error():
 
 def test_its_text_says_how_large_it_is():
     assert repr(recorded(net(), [0, 1])) == "Trajectory(2 records of 34 weights, 0.0 MiB)"
+
+
+def test_a_trajectory_that_was_handed_out_stays_what_it_was():
+    model = nn.Linear(200, 100)
+    recorder = Recorder(model, 2)
+    for step in range(2):
+        recorder.record(step)
+    early = recorder.trajectory()
+    before = early.matrix.copy()
+    for step in range(2, 40):
+        with torch.no_grad():
+            model.weight += 1
+        recorder.record(step)
+    np.testing.assert_array_equal(early.matrix, before)
+    assert len(recorder.trajectory()) == 40

@@ -49,3 +49,10 @@ def test_a_choice_that_diverges_is_never_the_best():
 def test_a_method_without_a_choice_is_refused():
     with pytest.raises(ValueError, match="'large batch' has no choice"):
         tune(MAKE, samples(), {**CHOICES, "large batch": []}, seeds=[3], **SHARED)
+
+
+def test_a_method_of_which_every_choice_diverges_has_no_best():
+    data = torch.randn(20, 64), torch.randint(3, (20,))
+    shared = {"seeds": [0, 1], "epochs": 2, "batch_size": 5, "progress": False}
+    with pytest.raises(ValueError, match="every choice of 'SGD' diverged"):
+        tune(partial(mlp, (8,)), data, {"SGD": [{"lr": 1e30}, {"lr": 1e32}]}, **shared)

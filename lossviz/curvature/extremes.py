@@ -186,6 +186,11 @@ def eigen_directions(
     _check_positive(tol=tol, max_products=max_products)
     if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= size:
         raise ValueError(f"k must be an int in 1 … {size} (the weights); got {k!r}: take 2.")
+    if max_products < k:
+        raise ValueError(
+            f"{k} eigenvectors need {k} products or more; got max_products={max_products}: take "
+            f"1000."
+        )
     counts = {"largest": (0, k), "smallest": (k, 0), "both": (k // 2, k - k // 2)}
     if which not in counts:
         raise ValueError(

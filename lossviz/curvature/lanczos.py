@@ -82,7 +82,9 @@ def lanczos(
     Returns
     -------
     Eigenpairs
-        ``smallest + largest`` of them, fewer where n is smaller.
+        ``smallest + largest`` of them, fewer where n is smaller. Of an eigenvalue that is repeated
+        exactly, a single start finds one vector, and the next ones are of other eigenvalues, unless
+        the space closes before: ``converged`` speaks of the pairs found, not of those between.
     """
     # Not default_rng(seed), from which callers draw `start`: a fresh vector must not be parallel.
     krylov = _Krylov(product, start, smallest + largest, np.random.default_rng([seed, 1]))
@@ -90,7 +92,7 @@ def lanczos(
     while True:
         krylov.widen()
         closed = krylov.is_closed
-        full = krylov.size == krylov.room or krylov.products == max_products
+        full = krylov.size == krylov.room or krylov.products >= max_products
         if not (closed or full or krylov.products % krylov.patience == 0):
             continue
         values, inside, residuals = krylov.ritz()
@@ -100,7 +102,7 @@ def lanczos(
         # Where the space closed, eigenvalues may be repeated: each round finds each once more.
         found = found and not krylov.closings
         enough = len(chosen) == min(smallest + largest, krylov.length)
-        if closed or (found and enough) or krylov.products == max_products:
+        if closed or (found and enough) or krylov.products >= max_products:
             vectors = (torch.from_numpy(inside[:, chosen].T) @ krylov.basis).numpy()
             return Eigenpairs(
                 values[chosen], vectors, residuals[chosen], krylov.products, closed or found

@@ -233,11 +233,13 @@ class Hessian(LinearOperator):
             return
         if self._keeps is None:
             self._keeps = self.kind != "difference" and self._graphs_fit()
+        kept = []
         for batch in self.objective.batches:
-            pair = self._product(batch)
-            if self._keeps:
-                self._kept.append(pair)
-            yield pair
+            kept.append(self._product(batch))
+            yield kept[-1]
+            if not self._keeps:
+                kept.clear()
+        self._kept = kept  # all of them, or none: a product that was interrupted keeps nothing
 
     def _graphs_fit(self) -> bool:
         """Whether the graphs of all batches fit in memory, by what one forward pass stores."""

@@ -192,3 +192,15 @@ def test_most_random_directions_do_not_see_a_few_negative_eigenvalues(quadratic)
     assert curvatures.mean() == pytest.approx(spectrum.mean(), abs=4 * spread / np.sqrt(500))
     assert curvatures.std() == pytest.approx(spread, rel=0.15)
     assert curvatures.min() > 0 and spectrum.min() == -2
+
+
+def test_more_eigenvectors_than_products_are_refused():
+    objective = Objective(torch.nn.Linear(3, 3), (torch.randn(8, 3), torch.arange(8) % 3))
+    with pytest.raises(ValueError, match="5 eigenvectors need 5 products or more"):
+        eigen_directions(objective, 5, max_products=3)
+
+
+def test_products_that_are_no_whole_number_are_still_a_limit():
+    objective = Objective(torch.nn.Linear(30, 10), (torch.randn(64, 30), torch.arange(64) % 10))
+    pairs = extreme_eigenvalues(objective, tol=1e-12, max_products=10.5)
+    assert pairs.products <= 11

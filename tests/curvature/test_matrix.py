@@ -1,3 +1,4 @@
+import contextlib
 import copy
 
 import numpy as np
@@ -313,3 +314,27 @@ def test_squared_error_of_a_line_has_the_hessian_of_its_normal_equations(regress
     block = inputs.T @ inputs / 24
     weight = dense(hessian(regression, names="weight"))
     np.testing.assert_allclose(weight, np.kron(np.eye(2), block[:4, :4]), atol=1e-12)
+
+
+def test_a_product_that_was_interrupted_spoils_none_that_follows():
+    calls = []
+
+    def stopped(model, batch):
+        calls.append(1)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 2).double()
+    data = torch.randn(9, 3, dtype=torch.float64), torch.arange(9) % 2
+    options = {"batch_size": 3, "metrics": {}}
+    exact = hessian(Objective(net, data, **options)) @ np.eye(8)
+    for first in range(2, 12):
+        calls.clear()
+        objective = Objective(net, data, loss=stopped, **options)
+        calls[:] = [1] * (12 - first)
+        operator = hessian(objective)
+        with contextlib.suppress(KeyboardInterrupt):
+            operator @ np.eye(8)
+        assert operator @ np.eye(8) == pytest.approx(exact)
