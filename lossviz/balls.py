@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossviz.directions import toward
+from lossviz.directions import Direction
 from lossviz.live import coordinates
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
@@ -153,7 +153,7 @@ class _Ball:
 
     def seen(self) -> float:
         """Return how long the projection of the way on the plane is, as a share of the way."""
-        whole = toward(self.start, self.weights).norm()
+        whole = _way(self.start, self.weights).norm()
         alpha, beta = (self.path[-1] - self.path[0]).tolist()
         return (alpha * self.u + beta * self.v).norm() / whole if whole else 1.0
 
@@ -174,9 +174,14 @@ class _Ball:
             self.path.append(self.place.detach().numpy().copy())
             self.weights = self._at(*self.place.tolist())
         else:
-            offset = toward(self.objective.weights, self.weights)
+            offset = _way(self.objective.weights, self.weights)
             self.path.append(coordinates(offset, self.u, self.v))
         self.loss = self.objective(self.weights)
+
+
+def _way(start: dict[str, Tensor], end: dict[str, Tensor]) -> Direction:
+    """Return the difference of two points, which `toward` refuses where a ball is at rest."""
+    return Direction({k: end[k].detach() - w for k, w in start.items()}, label="way of a ball")
 
 
 RULES = {

@@ -43,10 +43,16 @@ def above_chord(curve: Surface, quantity: str = "loss") -> Surface:
     Raises
     ------
     ValueError
-        If the curve is a plane, or lacks an end.
+        If the curve is a plane, lacks an end, or is not complete.
     """
     if len(curve.axes) != 1:
         raise ValueError("a chord is read from a line; got a plane: use lv.line(…, span=(0, 1)).")
+    if not curve.done.all():
+        waiting = int((~curve.done).sum())
+        raise ValueError(
+            f"a chord needs every point of the line, and {waiting} of {curve.done.size} are not "
+            "computed yet: compute it to the end, and without a tolerance."
+        )
     alpha, values = curve.axes[0], curve.values[quantity]
     ends = [np.flatnonzero(np.isclose(alpha, end, atol=1e-12)) for end in (0, 1)]
     if any(len(end) == 0 for end in ends):
@@ -66,7 +72,7 @@ def barrier(curve: Surface, quantity: str = "loss") -> float:
     curve
         A line that has both α = 0 and α = 1 among its points.
     quantity
-        Which of its values.
+        Which of its values: a loss or an error, lower where better.
 
     Returns
     -------
@@ -77,8 +83,13 @@ def barrier(curve: Surface, quantity: str = "loss") -> float:
     Raises
     ------
     ValueError
-        If the curve is a plane, or lacks an end.
+        If the curve is a plane, lacks an end, or is not complete; or of an accuracy.
     """
+    if "accuracy" in quantity:
+        raise ValueError(
+            f"a barrier is what rises, of a loss or an error; got {quantity!r}, which dips at a "
+            "barrier: take quantity='loss', or read the dip from lv.above_chord."
+        )
     excess = above_chord(curve, quantity).values[f"{quantity}_above_chord"]
     excess = excess[(curve.axes[0] >= 0) & (curve.axes[0] <= 1)]
     return float(np.inf) if not np.isfinite(excess).all() else float(max(excess.max(), 0.0))

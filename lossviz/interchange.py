@@ -65,6 +65,9 @@ def read_surface_h5(path: str | os.PathLike, *, split: str = "train") -> Surface
                 f"surface file of the authors' code, and split='train' or 'test'."
             )
     axes = tuple(arrays[k] for k in ("xcoordinates", "ycoordinates") if k in arrays)
+    if any(axis.ndim != 1 or axis.size == 0 for axis in axes):
+        shapes = " and ".join(str(axis.shape) for axis in axes)
+        raise ValueError(f"{name!r} has axes of shape {shapes}, not rows of numbers: copy again.")
     loss = _ours(arrays[loss], axes, name)
     done = loss != NOT_COMPUTED
     values = {"loss": np.where(done, loss, np.nan)}
@@ -150,7 +153,13 @@ def read_path_h5(path: str | os.PathLike) -> np.ndarray:
             f"{Path(path).name!r} has no 'proj_xcoord' and 'proj_ycoord': give the file that "
             f"plot_trajectory.py wrote, its name ends in _proj_cos.h5 or _proj_lstsq.h5."
         )
-    return np.stack([arrays["proj_xcoord"], arrays["proj_ycoord"]], axis=1).astype(np.float64)
+    x, y = arrays["proj_xcoord"], arrays["proj_ycoord"]
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(
+            f"{Path(path).name!r} has coordinates of shape {x.shape} and {y.shape}, where two rows "
+            "of one length are needed: copy it again, or project the path anew."
+        )
+    return np.stack([x, y], axis=1).astype(np.float64)
 
 
 def write_csv(surface: Surface, path: str | os.PathLike) -> None:

@@ -177,7 +177,7 @@ def check_classes(model: Callable, inputs: Tensor, targets: Tensor) -> None:
     Raises
     ------
     TypeError
-        If they are not int64.
+        If they are not int64, or the inputs are not one tensor.
     ValueError
         If they are out of range, or not shaped like the scores without their classes.
     """
@@ -185,6 +185,12 @@ def check_classes(model: Callable, inputs: Tensor, targets: Tensor) -> None:
         raise TypeError(
             f"cross entropy takes int64 targets (classes); got {targets.dtype}: give "
             f"targets.long(), or loss=lv.losses.squared_error."
+        )
+    if not isinstance(inputs, Tensor):
+        raise TypeError(
+            f"cross entropy calls model(inputs) on one tensor; got a {type(inputs).__name__}: give "
+            f"a loss of your own, such as loss=lambda model, batch: "
+            f"lv.losses.cross_entropy(lambda parts: model(*parts), batch)."
         )
     with torch.no_grad():
         scores = model(inputs[:2].clone())
@@ -221,6 +227,11 @@ def check_functions(loss: object, metrics: Mapping[str, Callable]) -> None:
         raise TypeError(
             f"loss must be a function of (model, batch); got {type(loss).__name__}: "
             f"give, for example, lv.losses.cross_entropy."
+        )
+    if type(loss).__module__.startswith("torch.nn."):  # they take (scores, targets)
+        raise TypeError(
+            f"loss must be a function of (model, batch), and {type(loss).__name__} takes scores: "
+            f"give loss=lambda model, batch: {type(loss).__name__}(…)(model(batch[0]), batch[1])."
         )
     for name in RESERVED & metrics.keys():
         raise ValueError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -28,6 +29,7 @@ __all__ = ["problems", "read", "record", "remake"]
 NAME = "manifest.json"
 TEXTS = ("README", "LICENSE", "manifest")  # what these files begin with needs no entry
 PACKAGES = ("lossviz", "numpy", "torch")
+NEEDED = ("command", "seed", "source", "sha256")  # of an entry
 
 
 def read() -> dict[str, dict]:
@@ -45,9 +47,15 @@ def read() -> dict[str, dict]:
         If the manifest is damaged.
     """
     try:
-        return json.loads(shipped(NAME).read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError) as problem:
-        raise ValueError(f"{NAME} is damaged: take it from the repository again.") from problem
+        files = json.loads(shipped(NAME).read_text(encoding="utf-8"))["files"]
+        for name, entry in files.items():
+            if missing := [key for key in NEEDED if key not in entry]:
+                raise ValueError(f"the entry of {name!r} has no {missing[0]!r}")
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ValueError(
+            f"{NAME} is damaged ({problem}): take it from the repository again."
+        ) from problem
+    return files
 
 
 def problems() -> list[str]:
@@ -89,7 +97,13 @@ def record(name: str, *, command: str, seed: int | None = None, source: str = ""
     -------
     dict
         The entry.
+
+    Raises
+    ------
+    ValueError
+        If the file does not lie in the data folder.
     """
+    name = _listed(name)
     path = shipped(name)
     entry = {
         "command": command,
@@ -128,7 +142,7 @@ def remake(name: str) -> bool:
     ValueError
         If there is no such entry, or its command fails.
     """
-    entries = read()
+    entries, name = read(), _listed(name)
     if name not in entries:
         raise ValueError(f"{name!r} has no entry: take one of {', '.join(entries)}.")
     entry = entries[name]
@@ -140,6 +154,16 @@ def remake(name: str) -> bool:
         raise ValueError(f"the command of {name!r} failed; {NAME} is as it was.{needs}")
     new = record(name, command=entry["command"], seed=entry["seed"], source=entry["source"])
     return new["sha256"] == entry["sha256"]
+
+
+def _listed(name: str) -> str:
+    """Return the name as the manifest lists it: ``./a/../b.txt`` is ``b.txt``."""
+    inside = Path(os.path.relpath(data_folder() / name, data_folder())).as_posix()
+    if inside.partition("/")[0] == "..":
+        raise ValueError(
+            f"{name!r} does not lie in the data folder, {str(data_folder())!r}: name a file in it."
+        )
+    return inside
 
 
 def _sha256(path: Path) -> str:

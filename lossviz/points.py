@@ -263,7 +263,10 @@ def _chunk(objective: Objective) -> int:
     batch = objective.batches[0]
     if not isinstance(batch[0], Tensor) or not _worth_copying(objective):
         return 1
-    each = largest_activation(objective.model, batch[0]) * len(batch[0])
+    try:
+        each = largest_activation(objective.model, batch[0]) * len(batch[0])
+    except ValueError:  # a loss of the reader's own calls the net in another way
+        return 1
     each += max(w.numel() * w.element_size() for w in objective.weights.values())
     room = CHUNK_BYTES.get(objective.device.type, 2**22) // max(each, 1)
     return 1 if room < 3 else min(room, MOST_POINTS)

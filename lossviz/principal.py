@@ -104,7 +104,8 @@ def pca(
     Raises
     ------
     ValueError
-        If there are too few records, or the path does not move enough.
+        If there are too few records, one of them is not finite, all weights are left out, or the
+        path does not move enough.
 
     Examples
     --------
@@ -126,6 +127,7 @@ def pca(
             f"record more often, or ask for fewer."
         )
     keep = _columns_kept(trajectory, one_dim)
+    _check_finite(trajectory)
     gram = sum(block @ block.T for _, block in _blocks(trajectory, keep, center))
     spectrum, vectors = np.linalg.eigh(gram)
     spectrum, vectors = spectrum[::-1].clip(min=0), vectors[:, ::-1]
@@ -158,7 +160,7 @@ def project(
     trajectory
         Recorded weights.
     directions
-        One or more, linearly independent.
+        One or more, linearly independent, of any length.
     origin
         Weights at coordinates 0; the last record where None.
 
@@ -170,24 +172,38 @@ def project(
     Raises
     ------
     ValueError
-        If a direction is of another model, or the directions are linearly dependent.
+        If a direction or the origin is of another model, or a direction is not finite, or the
+        directions are linearly dependent.
     """
-    for direction in directions:
-        check_same(trajectory[-1], direction)
-    axes = np.stack([_flat(direction, trajectory) for direction in directions])
+    for weights in [*directions, *([] if origin is None else [origin])]:
+        check_same(trajectory[-1], weights)
+    axes, lengths = _unit_axes([_flat(direction, trajectory) for direction in directions])
     start = trajectory.matrix[-1] if origin is None else _flat(origin, trajectory)
     inner, squares = 0.0, 0.0
     for columns in _column_blocks(trajectory, np.arange(axes.shape[1])):
         steps = trajectory.matrix[:, columns].astype(np.float64) - start[columns]
         inner = inner + steps @ axes[:, columns].T
         squares = squares + np.square(steps).sum(axis=1)
-    gram = axes @ axes.T
-    if np.linalg.matrix_rank(gram, hermitian=True) < len(axes):
-        raise ValueError("the directions are linearly dependent: give ones that span a plane.")
-    coordinates = np.linalg.solve(gram, inner.T).T
+    coordinates = np.linalg.solve(axes @ axes.T, inner.T).T
     within = np.einsum("ti,ti->t", coordinates, inner)
     residual = np.sqrt((squares - within).clip(min=0))
-    return Path(coordinates, residual, np.sqrt(squares))
+    return Path(coordinates / lengths, residual, np.sqrt(squares))
+
+
+def _unit_axes(flat: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return axes of length 1, and their lengths: what is short is not yet dependent."""
+    axes = np.stack(flat)
+    finite = np.isfinite(axes).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"direction {finite.argmin()} holds numbers that are not finite: make it anew, from "
+            "finite weights."
+        )
+    lengths = np.linalg.norm(axes, axis=1)
+    axes /= np.where(lengths > 0, lengths, 1.0)[:, None]
+    if np.linalg.matrix_rank(axes @ axes.T, hermitian=True) < len(axes):
+        raise ValueError("the directions are linearly dependent: give ones that span a plane.")
+    return axes, lengths
 
 
 def random_walk(trajectory: Trajectory, *, seed: int) -> Trajectory:
@@ -227,7 +243,22 @@ def random_walk(trajectory: Trajectory, *, seed: int) -> Trajectory:
 def _columns_kept(trajectory: Trajectory, one_dim: str) -> np.ndarray:
     sizes = [int(np.prod(shape, dtype=int)) for shape in trajectory.shapes]
     keep = [one_dim == "keep" or len(shape) > 1 for shape in trajectory.shapes]
+    if not any(keep):
+        raise ValueError(
+            "one_dim='zero' leaves out every parameter of this net, for each has one dimension: "
+            "take one_dim='keep'."
+        )
     return np.flatnonzero(np.repeat(keep, sizes))
+
+
+def _check_finite(trajectory: Trajectory) -> None:
+    for record, weights in enumerate(trajectory.matrix):
+        if not np.isfinite(weights).all():
+            raise ValueError(
+                f"record {record} of the path (step {trajectory.steps[record]}) holds weights that "
+                f"are not finite: take those before it, trajectory[:{record}], or train with a "
+                "lower lr."
+            )
 
 
 def _column_blocks(trajectory: Trajectory, keep: np.ndarray) -> Iterator[np.ndarray]:

@@ -106,7 +106,7 @@ def remote_parts(
     except BrokenExecutor as problem:  # a pool does not outlive a dead worker
         warnings.warn(
             f"the executor broke down ({problem}): the {len(spread.left)} tiles that are left are "
-            f"computed in this process.",
+            f"computed in this process.{_hint(job)}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -116,6 +116,16 @@ def remote_parts(
         for future in spread.under_way:
             future.cancel()
         _held.pop(key, None)  # an executor of threads filled it here
+
+
+def _hint(job: tuple) -> str:
+    """Say what most often ends the workers: a class of the notebook, which they do not have."""
+    if b"__main__" not in pickle.dumps(job):
+        return ""
+    return (
+        " The net, its loss or a metric is defined in this notebook or script, where other "
+        "processes may not find it: put it in a module that they can import."
+    )
 
 
 class _Spread:

@@ -63,7 +63,7 @@ def random_curvatures(matrix, count: int = 1000, *, seed: int = 0) -> np.ndarray
     Raises
     ------
     ValueError
-        If ``count`` is not positive.
+        If ``count`` is not positive, or ``matrix`` neither square nor a row.
 
     Examples
     --------
@@ -72,6 +72,12 @@ def random_curvatures(matrix, count: int = 1000, *, seed: int = 0) -> np.ndarray
     """
     if not count > 0:
         raise ValueError(f"count must be above 0; got {count}: take 1000.")
+    matrix = matrix if hasattr(matrix, "shape") else np.asarray(matrix, dtype=np.float64)
+    if len(matrix.shape) not in (1, 2) or matrix.shape[0] != matrix.shape[-1]:
+        raise ValueError(
+            f"matrix must be [n, n], or a row of n eigenvalues; got {tuple(matrix.shape)}: give "
+            "lv.curvature.hessian(objective)."
+        )
     generator, found = np.random.default_rng(seed), []
     for first in range(0, count, AT_ONCE):
         u = generator.standard_normal((matrix.shape[0], min(AT_ONCE, count - first)))

@@ -38,6 +38,21 @@ def test_a_barrier_that_overflows_is_infinite():
     assert barrier(curve(np.array([0, 0.5, 1]), np.array([0, np.nan, 0]))) == np.inf
 
 
+def test_a_line_that_was_interrupted_has_no_barrier_yet():
+    part = curve(np.linspace(0, 1, 5), np.array([1, 2, np.nan, np.nan, 1]))
+    part.done[2:4] = False
+    for read in (barrier, above_chord):
+        with pytest.raises(ValueError, match="2 of 5 are not computed yet"):
+            read(part)
+
+
+def test_an_accuracy_has_no_barrier():
+    alpha = np.linspace(0, 1, 3)
+    dip = Surface((alpha,), {"loss": alpha, "accuracy": np.array([1, 0.1, 1])}, ())
+    with pytest.raises(ValueError, match="'accuracy', which dips"):
+        barrier(dip, "accuracy")
+
+
 def test_a_line_without_its_ends_has_no_barrier():
     with pytest.raises(ValueError, match="span=\\(0, 1\\)"):
         barrier(curve(np.array([0, 0.3, 0.9]), np.zeros(3)))

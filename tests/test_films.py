@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 import lossviz as lv
 from lossviz.balls import _Ball
@@ -166,3 +167,15 @@ def test_depths_that_are_not_there_are_named(depths):
 def test_balls_need_a_step_size(digits, lr):
     with pytest.raises(ValueError, match="lr must be a positive number"):
         lv.drop_ball(lv.models.resnet(8, width=2, seed=0), digits, points=5, lr=lr)
+
+
+@pytest.mark.parametrize("in_plane", [False, True])
+def test_a_ball_at_rest_stays_where_it_is(digits, in_plane):
+    net = lv.models.mlp((8,), seed=0)
+    loss = lv.Objective(net, digits)
+    u, v = (lv.random_direction(net, seed=k) for k in (1, 2))
+    flat = lv.plane(loss, u, v, points=3, progress=False)
+    loss.gradient = lambda weights: {k: torch.zeros_like(w) for k, w in weights.items()}
+    ball = _Ball(loss, flat, (0.0, 0.0), in_plane)
+    ball.step(torch.optim.SGD(ball.moving, lr=1.0))
+    assert ball.path[-1].tolist() == [0.0, 0.0] and ball.seen() == 1.0

@@ -133,6 +133,17 @@ def test_files_that_are_something_else_are_refused_with_what_they_hold(tmp_path)
         interchange.read_surface_h5(tmp_path / "text.h5")
 
 
+def test_axes_and_paths_of_a_wrong_shape_are_refused(tmp_path):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["xcoordinates"], file["train_loss"] = 1.0, [1.0]
+    with pytest.raises(ValueError, match=r"'s.h5' has axes of shape \(\)"):
+        interchange.read_surface_h5(tmp_path / "s.h5")
+    with h5py.File(tmp_path / "p.h5", "w") as file:
+        file["proj_xcoord"], file["proj_ycoord"] = [3.0, 1.0], [0.5, 0.2, 0.0]
+    with pytest.raises(ValueError, match=r"two rows of one length"):
+        interchange.read_path_h5(tmp_path / "p.h5")
+
+
 @settings(max_examples=100, deadline=None)
 @given(place=st.floats(0, 1), byte=st.integers(1, 255), cut=st.booleans())
 def test_a_damaged_h5_file_is_a_sentence_or_a_surface(whole, place, byte, cut):

@@ -96,12 +96,22 @@ def test_a_command_that_fails_leaves_the_manifest_and_says_what_it_needs(folder,
     assert (folder / "manifest.json").read_bytes() == before
 
 
+def test_a_file_has_one_name_in_the_manifest(folder):
+    (folder / "more.txt").write_text("x")
+    manifest.record("./more.txt", command="true")
+    assert manifest.problems() == [] and "more.txt" in manifest.read()
+    with pytest.raises(ValueError, match="does not lie in the data folder"):
+        manifest.record("../more.txt", command="true")
+
+
 def test_remaking_what_has_no_entry_is_an_error(folder):
     with pytest.raises(ValueError, match=r"no entry: take one of numbers\.txt"):
         manifest.remake("other")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "{"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "{", '{"files": []}', '{"files": {"a": {}}}', '{"files": {"a": 1}}']
+)
 def test_a_damaged_manifest_is_an_error(folder, content):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match="damaged"):
@@ -119,3 +129,11 @@ def test_the_command_line_verifies_remakes_and_records(folder, capfd):
     printed = capfd.readouterr().out
     assert "1 files are as recorded." in printed
     assert "more.txt is not in the manifest" in printed
+
+
+def test_an_entry_without_its_sum_is_named(folder):
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["files"]["numbers.txt"]["sha256"]
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"'numbers\.txt' has no 'sha256'"):
+        manifest.problems()

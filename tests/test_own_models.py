@@ -184,3 +184,36 @@ def test_deeper_layers_alone_can_be_moved():
     objective = lv.Objective(net, lv.data.digits().train[:16])
     losses = lv.line(objective, u, points=5).values["loss"]
     assert all(a != b for a, b in pairwise(losses))
+
+
+class Two(nn.Module):
+    """A net of two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(5, 3)
+
+    def forward(self, p, q):
+        return self.a(p) + self.b(q)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_net_of_two_inputs_is_drawn_by_a_loss_that_calls_it(nested):
+    net, p, q, y = Two(), torch.randn(8, 4), torch.randn(8, 5), torch.randint(3, (8,))
+
+    def loss(model, batch):
+        parts = (*batch[0], batch[1]) if nested else batch
+        return nn.functional.cross_entropy(model(*parts[:2]), parts[2])
+
+    objective = lv.Objective(net, [((p, q), y) if nested else (p, q, y)], loss=loss)
+    drawn = lv.line(objective, lv.random_direction(net, seed=1), points=3, progress=False)
+    expected = float(nn.functional.cross_entropy(net(p, q), y).detach())
+    assert drawn.values["loss"][1] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(TypeError, match=r"on one tensor; got a tuple.*model\(\*parts\)"):
+        lv.Objective(net, [((p, q), y)])
+
+
+def test_a_loss_of_torchs_own_kind_is_told_what_a_loss_takes():
+    data = torch.randn(4, 2), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(TypeError, match=r"CrossEntropyLoss takes scores: .*model\(batch\[0\]\)"):
+        lv.Objective(nn.Linear(2, 2), data, loss=nn.CrossEntropyLoss())

@@ -117,6 +117,17 @@ def test_a_loss_of_zero_is_a_triangle_at_the_lower_edge_of_a_log_scale():
     assert "at or below 0: 1 point" in [t.get_text() for t in line.axes.get_legend().get_texts()]
 
 
+def test_a_profile_tells_points_not_computed_yet_from_those_that_overflowed():
+    known = np.array([True, True, True, False, False])
+    (line,) = plots.profile(curve([2.0, 1.0, np.inf, np.nan, np.nan], done=known))
+    (cross,) = [
+        each for each in line.axes.lines if each.get_marker() == "x" and len(each.get_xdata())
+    ]
+    assert cross.get_xdata().tolist() == [0.0]
+    told = [text.get_text() for text in line.axes.get_legend().get_texts()]
+    assert told == ["not finite: 1 point", "not computed yet: 2 points"]
+
+
 def test_excess_is_the_loss_over_the_centre():
     (line,) = plots.profile(curve([3.0, 0.5, 2.0]), excess=True, log=False)
     np.testing.assert_array_equal(line.get_ydata(), [2.5, 0.0, 1.5])
@@ -467,6 +478,12 @@ def test_the_distance_from_the_plane_has_a_panel_and_a_word_in_the_caption():
     assert line.axes.get_xlabel() == "α (filter-normalized)\n60 % of the path"
 
 
+def test_the_plane_holds_the_shares_of_its_own_two_directions():
+    way = np.array([[1.0, 0.5], [0.0, 0.0]])
+    _, (line,), _ = plots.trajectory(bowl(), way, explained=np.array([0.6, 0.2, 0.2]))
+    assert "the plane holds 80 % of the path" in words(caption_of(line.axes))
+
+
 def test_records_without_a_finite_loss_are_counted():
     way = np.array([[1.0, 0.5], [0.5, 0.0], [0.0, 0.0]])
     _, (line,), _ = plots.trajectory(bowl(), way, losses=[np.nan, 2.0, 1.0])
@@ -484,6 +501,19 @@ def test_a_history_draws_the_rows_of_the_run():
     loss, accuracy = plots.history(run())
     np.testing.assert_array_equal(loss.get_ydata(), 2.0 ** -np.arange(5))
     np.testing.assert_array_equal(accuracy.get_ydata(), 1 - 0.9 * 0.5 ** np.arange(5))
+
+
+def test_a_history_without_accuracy_leaves_that_panel_out():
+    rows = [{"epoch": k, "train_loss": 2.0**-k} for k in range(5)]
+    (loss,) = plots.history(SimpleNamespace(history=rows))
+    assert [ax.axison for ax in loss.figure.axes] == [True, False]
+
+
+def test_a_history_without_a_finite_loss_draws_the_accuracy():
+    rows = [{"epoch": k, "train_loss": np.nan, "train_accuracy": 0.1} for k in range(5)]
+    (accuracy,) = plots.history(SimpleNamespace(history=rows))
+    assert [ax.axison for ax in accuracy.figure.axes] == [False, True]
+    assert accuracy.axes.get_legend() is not None
 
 
 def test_histories_of_one_label_have_a_median():
@@ -505,6 +535,12 @@ def test_a_weight_histogram_takes_tensors():
     tensor = torch.tensor([1.0, 2.0, 2.0], requires_grad=True)
     (step,) = plots.weight_histogram({"net": {"w": tensor}})
     assert step.get_label() == "net: ‖θ‖ = 3"
+
+
+def test_a_weight_histogram_takes_weights_of_half_precision():
+    torch = pytest.importorskip("torch")
+    (step,) = plots.weight_histogram({"net": torch.tensor([3.0, 4.0], dtype=torch.bfloat16)})
+    assert step.get_label() == "net: ‖θ‖ = 5"
 
 
 # --- curvature --------------------------------------------------------------------------------
@@ -535,6 +571,16 @@ def test_a_convexity_map_marks_points_whose_whole_spectrum_is_positive():
     mesh = plots.convexity(curvatures())
     (plus,) = [line for line in mesh.axes.lines if line.get_marker() == "P"]
     assert plus.get_xydata().tolist() == [[-1.0, 1.0]]
+
+
+@pytest.mark.parametrize(("residual", "marked"), [(1e-4, True), (0.2, False)])
+def test_a_point_is_convex_only_beyond_what_its_residual_leaves_open(residual, marked):
+    found = curvatures()
+    found.values["residual"] = np.full((2, 3), residual)
+    mesh = plots.convexity(found)
+    (plus,) = [line for line in mesh.axes.lines if line.get_marker() == "P"]
+    assert bool(len(plus.get_xydata())) == marked
+    assert ("plus: λ min above 0" in words(caption_of(mesh.axes))) == marked
 
 
 def test_signed_curvature_is_centred_on_zero():
@@ -604,6 +650,8 @@ def test_a_density_is_drawn_on_a_log_scale_and_two_share_axes():
         (lambda: plots.convexity(curvatures(), limit=0), ValueError, "limit must be"),
         (lambda: plots.density([1, 2], [0, 0]), ValueError, "somewhere above 0"),
         (lambda: plots.weight_histogram({}), ValueError, "at least one"),
+        (lambda: plots.history(SimpleNamespace(history=[])), ValueError, "nothing to draw"),
+        (lambda: plots.scenes([], []), ValueError, "at least one image"),
         (lambda: plots.weight_histogram({"a": [np.nan]}), ValueError, "'a' hold 1 numbers"),
     ],
 )
@@ -638,3 +686,14 @@ def test_ticks_on_both_sides_of_zero_are_written_alike():
     ticks = -0.01 + 0.005 * np.arange(5)  # as a locator computes them, off by rounding
     assert [number(tick) for tick in ticks] == ["−0.01", "−0.005", "0", "0.005", "0.01"]
     assert number(0.005 - 1e-15) == number(0.005) == "0.005"
+
+
+def test_a_number_that_is_not_finite_has_a_name():
+    assert [number(value) for value in (np.nan, np.inf, -np.inf)] == ["nan", "∞", "−∞"]
+
+
+def test_one_scene_in_one_column_is_drawn():
+    torch = pytest.importorskip("torch")
+    people = {"boxes": torch.tensor([[1.0, 1.0, 3.0, 4.0]])}
+    (ax,) = plots.scenes([torch.zeros(3, 6, 6)], [people], columns=1)
+    assert len(ax.patches) == 1

@@ -50,6 +50,19 @@ def test_the_caption_counts_seeds_and_what_is_not_finite():
         assert words in caption.replace("\N{NO-BREAK SPACE}", " ")
 
 
+def test_the_caption_counts_what_has_no_place_on_a_log_scale():
+    ax = against({"skip": rows({8: 0.0, 20: 1e-3, 56: 1.0})}, "loss")[0].axes
+    text = ax.texts[-1].get_text().replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+    assert ax.get_yscale() == "log" and "1 at or below 0" in text
+
+
+@pytest.mark.parametrize("lost", [np.inf, np.nan])
+def test_a_median_needs_all_its_seeds_finite(lost):
+    found = {8: 1.0, 20: 1.0}, {8: 2.0, 20: 2.0}, {8: lost, 20: 3.0}
+    (line,) = against({"skip": [r for s, each in enumerate(found) for r in rows(each, s)]}, "loss")
+    np.testing.assert_array_equal(line.get_ydata(), [np.nan, 2.0])
+
+
 def test_what_is_expected_is_named_in_the_legend():
     ax = against({"skip": rows({8: 1.0})}, "loss", expected={"guessing": 2.3})[0].axes
     assert "guessing" in [text.get_text() for text in ax.get_legend().get_texts()]

@@ -17,6 +17,14 @@ def test_each_net_is_a_dot_where_its_two_numbers_are():
     assert drawn[0].axes.get_xlabel() == "raw (log scale)"
 
 
+def test_nets_that_have_no_place_on_an_axis_are_counted():
+    numbers = {"small batch": [0.0, 1.0, np.nan], "large batch": [1e-3, 2.0, 3.0]}
+    errors = {"small batch": [1.0, 2.0, np.inf], "large batch": [1.0, 2.0, 3.0]}
+    drawn = lv.plots.scatter_panels({"raw": numbers}, errors, name="error")
+    text = drawn[0].figure.alternative_text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "raw: 1 not finite · raw: 1 at or below 0 · error: 1 not finite" in text
+
+
 def test_panels_share_the_number_that_is_drawn_upwards():
     drawn = lv.plots.scatter_panels({"a": NUMBERS, "b": NUMBERS}, ERRORS, name="test error, %")
     left, right = drawn[0].axes, drawn[-1].axes

@@ -45,6 +45,27 @@ def test_a_number_that_is_not_finite_is_counted_under_its_label():
     assert drawn.axes.get_xticklabels()[0].get_text() == "a\n1 not finite"
 
 
+def test_a_number_without_a_logarithm_is_counted_under_its_label():
+    empty, drawn = dots({"a": [0, 0, 0], "b": [1e-3, 1, 0]}, name="err")
+    ticks = [tick.get_text() for tick in drawn.axes.get_xticklabels()]
+    assert ticks == ["a\n3 at or below 0", "b\n1 at or below 0"]
+    assert [len(each.get_offsets()) for each in (empty, drawn)] == [0, 2]
+    (bar,) = drawn.axes.collections[-1].get_segments()
+    assert bar[:, 1].tolist() == [1e-3, 1e-3]  # the median of all three
+
+
+def test_a_setting_has_no_median_where_a_number_is_not_finite():
+    (drawn,) = dots({"a": [1.0, 2.0, np.inf]}, name="err")
+    assert drawn.axes.collections[:] == [drawn]
+
+
+def test_the_caption_of_panels_counts_what_has_no_place():
+    columns = {"rise": {"a": [0.0, 1e-3], "b": [1.0, np.nan]}, "norm": {"a": [1, 2], "b": [3, 4]}}
+    drawn = dot_panels(columns)
+    text = drawn[0].figure.alternative_text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "rise: 1 not finite · rise: 1 at or below 0" in text and "norm:" not in text
+
+
 def test_dots_need_a_number():
     with pytest.raises(ValueError, match="at least one"):
         dots({"a": []}, name="rise")

@@ -68,6 +68,47 @@ def test_dependent_directions_are_refused():
         project(path, (u, 2.0 * u))
 
 
+def test_axes_of_very_different_length_are_independent():
+    path = walk(6, 50)
+    u, v = pca(path)
+    found = project(path, (u, 1e-8 * v)).coordinates
+    expected = project(path, (u, v)).coordinates * [1, 1e8]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+def test_a_direction_that_is_not_finite_is_named():
+    path = walk(5, 20)
+    u = pca(path, 1)[0]
+    with pytest.raises(ValueError, match="direction 1 holds numbers that are not finite"):
+        project(path, (u, np.nan * u))
+
+
+@pytest.mark.parametrize(
+    "origin", [{"bias": torch.zeros(1, 20)}, {"weight": torch.zeros(20, 1)}], ids=["name", "shape"]
+)
+def test_an_origin_of_another_net_is_refused(origin):
+    path = walk(5, 20)
+    with pytest.raises(ValueError, match="do not belong to one model"):
+        project(path, pca(path), origin=origin)
+
+
+def test_a_record_that_is_not_finite_is_named():
+    path = walk(6, 20)
+    path.matrix[3, 4] = np.nan
+    with pytest.raises(ValueError, match=r"record 3 of the path \(step 3\)"):
+        pca(path)
+
+
+def test_leaving_out_every_parameter_is_refused():
+    net = nn.BatchNorm1d(3)
+    recorder = Recorder(net, capacity=3)
+    for t in range(3):
+        net.weight.data += t
+        recorder.record(t)
+    with pytest.raises(ValueError, match="take one_dim='keep'"):
+        pca(recorder.trajectory(), 1, one_dim="zero")
+
+
 @pytest.mark.parametrize("n", [0, 5, True, 1.5])
 def test_a_number_of_directions_that_the_path_has_not_is_refused(n):
     with pytest.raises(ValueError, match="n must be an int from 1 to 4"):

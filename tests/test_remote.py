@@ -2,6 +2,8 @@ import concurrent.futures as futures
 import os
 import pickle
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -311,3 +313,21 @@ def test_an_executor_that_was_shut_down_is_one_sentence(objective, pair):
         pass
     with pytest.raises(ValueError, match=r"takes no work .*within its with block"):
         lv.plane(objective, *pair, points=3, executor=threads)
+
+
+def test_a_net_of_the_notebook_is_named_as_what_workers_lack():
+    """As in a kernel: the class is in __main__, which is no file."""
+    code = """
+import torch, lossviz as lv
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+class Mine(torch.nn.Linear): pass
+net = Mine(3, 2)
+loss = lv.Objective(net, (torch.randn(4, 3), torch.zeros(4).long()))
+with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    way = lv.random_direction(net, seed=1)
+    print(len(lv.line(loss, way, points=3, progress=False, executor=pool).values["loss"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "3\n"
+    assert "put it in a module that they can import" in done.stderr

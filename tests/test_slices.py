@@ -45,6 +45,16 @@ def test_a_slice_of_a_loss_is_the_second_derivative_along_it():
     assert curvature == pytest.approx((ahead - 2 * loss() + behind) / 1e-8, rel=1e-4)
 
 
+def test_eigenvalues_may_be_a_list():
+    expected = random_curvatures(np.array([1.0, 2.0]), 5)
+    np.testing.assert_array_equal(random_curvatures([1.0, 2.0], 5), expected)
+
+
+def test_what_is_neither_a_row_nor_square_is_refused():
+    with pytest.raises(ValueError, match=r"must be \[n, n\], or a row"):
+        random_curvatures(np.ones((2, 3)))
+
+
 def test_no_direction_is_refused():
     with pytest.raises(ValueError, match="above 0"):
         random_curvatures(np.ones(3), 0)

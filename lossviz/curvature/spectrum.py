@@ -275,8 +275,8 @@ def _orthogonalized(image: Tensor, basis: Tensor) -> tuple[Tensor, float]:
 
 def _smoothed(nodes, shares, width: float, points: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Return a grid, a mixture of Gaussians on it that integrates to 1, and their deviation."""
-    spread = np.ptp(nodes)
-    size = spread if spread > 1e-9 * np.abs(nodes).max() else max(np.abs(nodes).max(), 1.0)
+    spread, largest = np.ptp(nodes), np.abs(nodes).max()
+    size = spread if spread > 1e-9 * largest else largest or 1.0
     deviation = width * size
     reach = GRID_WIDTHS * deviation
     grid = np.linspace(nodes.min() - reach, nodes.max() + reach, points)

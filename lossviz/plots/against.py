@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from lossviz.plots.captions import count, joined, number
+from lossviz.plots.captions import count, joined, left_out, number
 from lossviz.plots.figures import legend, light_grid, new_axes, write_caption
 from lossviz.plots.levels import log_wanted
 from lossviz.plots.lines import log_axis
@@ -30,6 +30,8 @@ def against(
     name: str | None = None,
 ) -> list[Line2D]:
     """Draw a number against another one: each seed thin, the median of the seeds thick.
+
+    The median is drawn where all seeds are finite; the caption counts what has no place.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def against(
     words = name or quantity.replace("_", " ")
     ax.set_ylabel(f"{words} (log scale)" if log else words)
     legend(ax)
-    write_caption(ax, _caption(told))
+    write_caption(ax, _caption(told, log))
     return medians
 
 
@@ -106,7 +108,8 @@ def _draw_seeds(ax: Axes, x: np.ndarray, y: np.ndarray, seeds: list, style: dict
 
 def _medians(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     places = np.unique(x)
-    return places, np.array([np.median(y[x == place]) for place in places])
+    groups = [y[x == place] for place in places]
+    return places, np.array([np.median(g) if np.isfinite(g).all() else np.nan for g in groups])
 
 
 def _name_places(ax: Axes, x: np.ndarray, by: str) -> None:
@@ -123,11 +126,10 @@ def _name_places(ax: Axes, x: np.ndarray, by: str) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _caption(told: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+def _caption(told: Mapping[str, tuple[np.ndarray, np.ndarray]], log: bool) -> str:
     counts = [np.unique(x, return_counts=True)[1] for x, _ in told.values()]
     few, many = min(map(min, counts)), max(map(max, counts))
     seeds = count(many, "seed") if few == many else f"{few} to {count(many, 'seed')}"
-    lost = sum(int((~np.isfinite(y)).sum()) for _, y in told.values())
     parts = [f"{seeds} at a point"]
     parts += ["thin: each seed, thick: median"] if many > 1 else []
-    return joined([*parts, *([f"{lost} not finite"] if lost else [])])
+    return joined([*parts, *left_out(*(y for _, y in told.values()), log=log)])

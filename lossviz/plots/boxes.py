@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -45,10 +46,17 @@ def scenes(
     -------
     list of Axes
         One an image.
+
+    Raises
+    ------
+    ValueError
+        If there is no image.
     """
+    if len(images) == 0:
+        raise ValueError("scenes needs at least one image; got none: give images and targets.")
     rows = -(-len(images) // columns)
     size = (12.0, 12.0 / columns * rows + 0.8)
-    axes = list(figure(rows, columns, size=size)[1].flat if rows * columns > 1 else ())
+    axes = list(np.ravel(figure(rows, columns, size=size)[1]))
     for ax in axes:
         ax.set_axis_off()
     found = detections or [{"boxes": [], "scores": []}] * len(images)

@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-__all__ = ["axis_label", "caption", "common_caption", "count", "joined", "number", "quantity_label"]
+__all__ = [
+    "axis_label",
+    "caption",
+    "common_caption",
+    "count",
+    "joined",
+    "left_out",
+    "number",
+    "quantity_label",
+]
 
 _AXES = "αβ"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -73,6 +82,32 @@ def joined(facts: Iterable[str]) -> str:
     return f"{_NO_BREAK}· ".join(filter(None, facts))
 
 
+def left_out(*arrays: np.ndarray, log: bool) -> list[str]:
+    """Return what a picture of these numbers cannot show, counted: what no axis has a place for.
+
+    Parameters
+    ----------
+    *arrays
+        Numbers that are drawn on one axis.
+    log
+        Whether it is logarithmic: it has no place for what is at or below 0.
+
+    Returns
+    -------
+    list of str
+        Such as ``["1 not finite", "2 at or below 0"]``; empty where all is in sight.
+
+    Examples
+    --------
+    >>> left_out(np.array([0.0, 1.0]), np.array([np.inf]), log=True)
+    ['1 not finite', '1 at or below 0']
+    """
+    values = np.concatenate([np.ravel(array) for array in arrays])
+    lost, low = int((~np.isfinite(values)).sum()), int((np.isfinite(values) & (values <= 0)).sum())
+    told = [f"{lost} not finite"] if lost else []
+    return [*told, f"{low} at or below 0"] if log and low else told
+
+
 def axis_label(surface, position: int) -> str:
     """Return the name of an axis of a surface, with the scale of its direction.
 
@@ -129,13 +164,15 @@ def number(value: float, _=None) -> str:
     Returns
     -------
     str
-        At most four digits.
+        At most four digits; ``"nan"``, ``"∞"`` and ``"−∞"`` for what is not finite.
 
     Examples
     --------
     >>> [number(value) for value in (0.05, 10.0, 20000.0, 1e-3, -1.5)]
     ['0.05', '10', '2·10⁴', '10⁻³', '−1.5']
     """
+    if not np.isfinite(value):
+        return "nan" if np.isnan(value) else "∞" if value > 0 else "−∞"
     if value == 0 or 0.005 <= abs(value) * (1 + 1e-9) < 9999.5:  # a tick may be off by rounding
         return f"{value:.4g}".replace("-", "−")
     digits, power = f"{value:.3e}".split("e")

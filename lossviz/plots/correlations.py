@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.container import ErrorbarContainer
 
+from lossviz.plots.captions import joined, left_out
 from lossviz.plots.figures import (
     LABEL,
     figure,
@@ -47,7 +48,7 @@ def scatter_panels(
     name
         What it is, with its unit.
     caption
-        Written under the panels.
+        Written under the panels, with a count of what has no place on an axis.
 
     Returns
     -------
@@ -61,21 +62,24 @@ def scatter_panels(
     """
     check_labels(None, len(columns))
     _, axes = figure(1, len(columns), size=(12.0, 5.0))
-    axes, drawn = list(np.ravel(axes)), []
+    axes, drawn, told = list(np.ravel(axes)), [], [caption]
+    upwards = {label: np.asarray(y, float) for label, y in against.items()}
     for ax, (title, values) in zip(axes, columns.items(), strict=True):
         light_grid(ax)
         numbers = {label: np.asarray(x, float) for label, x in values.items()}
         if log := log_wanted(*numbers.values()):
             log_axis(ax.xaxis, *numbers.values(), most=4)
         for place, (label, x) in enumerate(numbers.items()):
-            drawn.append(_dots(ax, label, place, x, np.asarray(against[label], float)))
+            drawn.append(_dots(ax, label, place, x, upwards[label]))
+        told += [f"{title}: {lost}" for lost in left_out(*numbers.values(), log=log)]
         ax.set_xlabel(f"{title} (log scale)" if log else title)
         ax.sharey(axes[0])
         ax.set_ylabel(name)
         ax.label_outer(remove_inner_ticks=False)
     share_legend(axes[0])
-    if caption:
-        write_common_caption(axes[0], caption)
+    told += [f"{name}: {lost}" for lost in left_out(*upwards.values(), log=False)]
+    if any(told):
+        write_common_caption(axes[0], joined(told))
     return drawn
 
 

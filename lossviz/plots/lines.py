@@ -39,9 +39,9 @@ def profile(
 ) -> list[Line2D]:
     """Draw one curve, or several: each thin, and the median of those with one label thick.
 
-    A point that is not finite is a cross at the upper edge, and one without a logarithm a
-    triangle at the lower edge; the legend counts both. A median is drawn where all its curves are
-    finite.
+    A point that is not finite is a cross at the upper edge, one without a logarithm a triangle at
+    the lower edge, and one that is not computed yet a tick there; the legend counts them. A median
+    is drawn where all its curves are finite.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ def profile(
     light_grid(ax)
     if log:
         log_axis(ax.yaxis, *values)
-    lines = spread(ax, [curve.axes[0] for curve in curves], values, labels)
+    done = [curve.done for curve in curves]
+    lines = spread(ax, [curve.axes[0] for curve in curves], values, labels, done=done)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(number))
     ax.axvline(0, color="0.6", linewidth=1, zorder=0)
@@ -95,11 +96,13 @@ def profile(
     return lines
 
 
-def spread(ax: Axes, xs: Sequence, ys: Sequence, labels: Sequence[str]) -> list[Line2D]:
+def spread(
+    ax: Axes, xs: Sequence, ys: Sequence, labels: Sequence[str], *, done: Sequence | None = None
+) -> list[Line2D]:
     """Draw curves: one alone thick, several of one label thin with their median thick.
 
     A point that is not finite is a cross at the upper edge; on a log axis, one that is not
-    positive is a triangle at the lower edge. The legend counts both.
+    positive is a triangle at the lower edge; one not computed yet is a tick. The legend counts.
 
     Parameters
     ----------
@@ -109,6 +112,8 @@ def spread(ax: Axes, xs: Sequence, ys: Sequence, labels: Sequence[str]) -> list[
         An array of places and one of values a curve.
     labels
         A name a curve; it rules colour and dash.
+    done
+        Which points of each curve were computed; None for all.
 
     Returns
     -------
@@ -132,7 +137,7 @@ def spread(ax: Axes, xs: Sequence, ys: Sequence, labels: Sequence[str]) -> list[
             middle = _median([xs[k] for k in members], [ys[k] for k in members])
             name = f"{label}, median of {len(members)}".removeprefix(", ")
             medians += ax.plot(xs[members[0]], middle, **style, linewidth=3.2, label=name)
-    _mark_missing(ax, lines)
+    _mark_missing(ax, lines, [np.ones(len(x), bool) for x in xs] if done is None else done)
     return [*lines, *medians]
 
 
@@ -178,16 +183,19 @@ def check_labels(labels: Sequence[str] | None, n: int) -> list[str]:
     return labels
 
 
-def _mark_missing(ax: Axes, lines: list[Line2D]) -> None:
-    """Crosses at the upper edge where not finite, triangles at the lower where not positive."""
-    where = ax.get_xaxis_transform()
-    missing = [(line, *line.get_data(orig=True)) for line in lines]
-    crosses = [(line, x[~np.isfinite(y)]) for line, x, y in missing]
-    log = ax.get_yscale() == "log"
-    zeros = [(line, x[np.isfinite(y) & (y <= 0)]) for line, x, y in missing if log]
+def _mark_missing(ax: Axes, lines: list[Line2D], done: Sequence) -> None:
+    """Crosses at the upper edge where not finite; at the lower, what is not positive or waits."""
+    where, log = ax.get_xaxis_transform(), ax.get_yscale() == "log"
+    points = [
+        (line, *line.get_data(orig=True), known) for line, known in zip(lines, done, strict=True)
+    ]
+    crosses = [(line, x[~np.isfinite(y) & known]) for line, x, y, known in points]
+    waiting = [(line, x[~np.isfinite(y) & ~known]) for line, x, y, known in points]
+    zeros = [(line, x[np.isfinite(y) & (y <= 0)]) for line, x, y, _ in points if log]
     for marked, height, marker, words in (
         (crosses, 0.97, "x", "not finite"),
         (zeros, 0.03, "v", "at or below 0"),
+        (waiting, 0.03, "|", "not computed yet"),
     ):
         total, size = sum(len(x) for _, x in marked), {"markersize": 8, "markeredgewidth": 2}
         for line, x in marked:

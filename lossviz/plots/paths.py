@@ -67,7 +67,8 @@ def trajectory(
     drops
         Records at which the learning rate dropped.
     explained
-        Shares of the path along the two axes, each from 0 to 1, as of `lv.pca`.
+        Shares of the path along the two axes, each from 0 to 1, as of `lv.pca`; those of further
+        directions are not used.
     levels, log
         As for `contour`; by default they cover the true losses, too.
 
@@ -202,7 +203,8 @@ def _told(losses: dict, residual: dict, explained) -> list[str]:
         farthest = max(float(np.nanmax(array)) for array in residual.values())
         told += [f"at most {number(float(f'{farthest:.3g}'))} away from the plane"]
     if explained is not None:
-        told += [f"the plane holds {100 * float(np.sum(explained)):.0f} % of the path"]
+        held = float(np.sum(explained[:2]))  # of more directions, two span the plane
+        told += [f"the plane holds {100 * held:.0f} % of the path"]
     return told
 
 
@@ -214,6 +216,8 @@ def history(
     log: bool | None = None,
 ) -> list[Line2D]:
     """Draw loss and accuracy over the epochs: train solid, test dashed.
+
+    A panel stays empty, without its axes, where no run has such numbers.
 
     Parameters
     ----------
@@ -234,32 +238,42 @@ def history(
     Raises
     ------
     ValueError
-        If labels and runs are not equally many.
+        If labels and runs are not equally many, or no run has a finite loss or accuracy.
     """
     runs = list(runs) if isinstance(runs, (list, tuple)) else [runs]
     labels = check_labels(labels, len(runs))
     axes = figure(1, 2)[1] if ax is None else [new_axes(each) for each in ax]
-    lines = []
-    for panel, quantity in zip(axes, ("loss", "accuracy"), strict=True):
-        drawn = [
-            (_column(run, "epoch"), _column(run, f"{split}_{quantity}"), f"{label}, {split}")
-            for split in ("train", "test")
-            for run, label in zip(runs, labels, strict=True)
-            if np.isfinite(_column(run, f"{split}_{quantity}")).any()
-        ]
-        xs, ys, names = zip(*drawn, strict=True)
-        logarithmic = quantity == "loss" and log_wanted(*ys, log=log)
-        if logarithmic:
-            log_axis(panel.yaxis, *ys)
-        light_grid(panel)
-        panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        lines += spread(panel, xs, ys, [name.removeprefix(", ") for name in names])
-        panel.set(xlabel="epoch", ylabel=quantity_label(quantity, log=logarithmic))
-    if len(labels) > 1:
-        common_legend(axes[0])
-    else:
-        legend(axes[0])
-    return lines
+    panels = [
+        _draw_history(panel, runs, labels, quantity, log)
+        for panel, quantity in zip(axes, ("loss", "accuracy"), strict=True)
+    ]
+    if not any(panels):
+        raise ValueError(
+            "no run has a finite loss or accuracy in its history, so that there is nothing to "
+            "draw: train for at least one epoch, with a lower lr."
+        )
+    (common_legend if len(labels) > 1 else legend)(axes[0] if panels[0] else axes[1])
+    return panels[0] + panels[1]
+
+
+def _draw_history(panel: Axes, runs, labels, quantity: str, log: bool | None) -> list[Line2D]:
+    drawn = [
+        (_column(run, "epoch"), _column(run, f"{split}_{quantity}"), f"{label}, {split}")
+        for split in ("train", "test")
+        for run, label in zip(runs, labels, strict=True)
+        if np.isfinite(_column(run, f"{split}_{quantity}")).any()
+    ]
+    if not drawn:  # a regression has no accuracy
+        panel.set_axis_off()
+        return []
+    xs, ys, names = zip(*drawn, strict=True)
+    logarithmic = quantity == "loss" and log_wanted(*ys, log=log)
+    if logarithmic:
+        log_axis(panel.yaxis, *ys)
+    light_grid(panel)
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    panel.set(xlabel="epoch", ylabel=quantity_label(quantity, log=logarithmic))
+    return spread(panel, xs, ys, [name.removeprefix(", ") for name in names])
 
 
 def _column(run, name: str) -> np.ndarray:
@@ -310,7 +324,9 @@ def weight_histogram(
 
 def _flat(weights, label) -> np.ndarray:
     arrays = weights.values() if isinstance(weights, Mapping) else [weights]
-    arrays = [a.detach().cpu().numpy() if hasattr(a, "detach") else np.asarray(a) for a in arrays]
+    arrays = [  # as float64, for NumPy has no bfloat16
+        a.detach().cpu().double().numpy() if hasattr(a, "detach") else np.asarray(a) for a in arrays
+    ]
     flat = np.concatenate([np.ravel(array) for array in arrays]).astype(float)
     if not np.isfinite(flat).all():
         raise ValueError(

@@ -10,7 +10,14 @@ from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from lossviz.plots.captions import axis_label, common_caption, joined, number, quantity_label
+from lossviz.plots.captions import (
+    axis_label,
+    common_caption,
+    joined,
+    left_out,
+    number,
+    quantity_label,
+)
 from lossviz.plots.figures import (
     LABEL,
     LEGEND,
@@ -43,6 +50,8 @@ def dots(
 ) -> list[PathCollection]:
     """Draw a number for each setting and seed: a dot each, and a bar at the median of a setting.
 
+    The bar is drawn where all numbers of the setting are finite.
+
     Parameters
     ----------
     values
@@ -59,7 +68,8 @@ def dots(
     Returns
     -------
     list of PathCollection
-        One a label. What is not finite is left out, and counted under its label.
+        One a label. What is not finite, or has no place on a log axis, is left out, and counted
+        under its label.
 
     Raises
     ------
@@ -69,8 +79,9 @@ def dots(
     columns = {label: np.atleast_1d(np.asarray(x, dtype=float)) for label, x in values.items()}
     check_labels(None, sum(len(x) for x in columns.values()))
     ax = new_axes(ax)
-    drawn = _draw_dots(ax, columns, name, log_wanted(*columns.values(), log=log))
-    names = [_tick(label, column) for label, column in columns.items()]
+    log = log_wanted(*columns.values(), log=log)
+    drawn = _draw_dots(ax, columns, name, log)
+    names = [_tick(label, column, log) for label, column in columns.items()]
     ax.set_xticks(range(len(columns)), names, fontsize=text_size(ax, LABEL))
     if caption:
         write_caption(ax, caption)
@@ -90,7 +101,7 @@ def dot_panels(
     columns
         What each number is, to label to one number a seed: as of `lossviz.Table`.
     log, caption
-        As for `dots`.
+        As for `dots`; the caption counts what is left out.
 
     Returns
     -------
@@ -105,14 +116,17 @@ def dot_panels(
     check_labels(None, len(columns))
     axes = list(np.ravel(figure(1, len(columns), size=(12.0, 4.8))[1]))
     drawn: list[PathCollection] = []
+    told = [caption]
     for ax, (name, values) in zip(axes, columns.items(), strict=True):
         numbers = {label: np.atleast_1d(np.asarray(x, float)) for label, x in values.items()}
         check_labels(None, sum(len(x) for x in numbers.values()))
-        drawn += _draw_dots(ax, numbers, name, log_wanted(*numbers.values(), log=log))
+        logarithmic = log_wanted(*numbers.values(), log=log)
+        drawn += _draw_dots(ax, numbers, name, logarithmic)
+        told += [f"{name}: {lost}" for lost in left_out(*numbers.values(), log=logarithmic)]
         ax.set_xticks([])
     _legend_above(axes[0])
-    if caption:
-        write_common_caption(axes[0], caption)
+    if any(told):
+        write_common_caption(axes[0], joined(told))
     return drawn
 
 
@@ -123,12 +137,12 @@ def _draw_dots(ax: Axes, columns: Mapping, name: str, log: bool) -> list[PathCol
     drawn = []
     for place, (label, column) in enumerate(columns.items()):
         color, mark = look(label, place)["color"], MARKS[place % len(MARKS)]
-        sound = column[np.isfinite(column)]
+        sound = column[np.isfinite(column) & ((column > 0) | (not log))]
         x = place + (np.arange(len(sound)) - (len(sound) - 1) / 2) * 0.5 / max(len(sound), 5)
         style = {"s": 70, "edgecolors": "black", "linewidths": 0.6, "zorder": 3, "label": label}
         drawn.append(ax.scatter(x, sound, color=color, marker=mark, **style))
-        if len(sound):
-            ax.hlines(np.median(sound), place - 0.32, place + 0.32, color=color, linewidth=3)
+        if len(sound) and np.isfinite(column).all():  # of the numbers left out too
+            ax.hlines(np.median(column), place - 0.32, place + 0.32, color=color, linewidth=3)
     ax.set_xlim(-0.6, len(columns) - 0.4)
     ax.set_ylabel(f"{name} (log scale)" if log else name)
     if not log and all((x[np.isfinite(x)] >= 0).all() for x in columns.values()):
@@ -195,7 +209,8 @@ def _draw_panel(ax: Axes, panel: list, quantity: str, ends: tuple, log: bool) ->
     values = [heights(surface, quantity, n_axes=1) for surface in surfaces]
     if log:
         log_axis(ax.yaxis, *values)
-    lines = spread(ax, [surface.axes[0] for surface in surfaces], values, labels)
+    done = [surface.done for surface in surfaces]
+    lines = spread(ax, [surface.axes[0] for surface in surfaces], values, labels, done=done)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(number))
     ax.set_xlabel(axis_label(surfaces[0], 0))
@@ -322,6 +337,5 @@ def _legend_above(ax: Axes) -> None:
         ax.figure.legend(handles, names, fontsize=text_size(ax, LEGEND), handlelength=2.6, **place)
 
 
-def _tick(label: str, column: np.ndarray) -> str:
-    missing = int((~np.isfinite(column)).sum())
-    return "\n".join(label.split(", ")) + (f"\n{missing} not finite" if missing else "")
+def _tick(label: str, column: np.ndarray, log: bool) -> str:
+    return "\n".join([*label.split(", "), *left_out(column, log=log)])

@@ -24,7 +24,7 @@ from lossviz.plots.figures import (
 )
 from lossviz.plots.palette import OKABE_ITO, look
 from lossviz.plots.panels import columns_of, label_outer
-from lossviz.plots.spectra import convexity
+from lossviz.plots.spectra import PLUS, convexity, surely_convex
 
 __all__ = ["convexity_maps", "curvature_histogram"]
 
@@ -142,7 +142,8 @@ def convexity_maps(
         ax.set_axis_off()
     _add_common_bar(drawn, list(axes), limit, threshold)
     told = common_caption(list(maps), "lambda_min")
-    write_common_caption(axes[0], joined([told, "plus: λ min above 0"]))
+    marked = any(surely_convex(curvatures).any() for curvatures in maps)
+    write_common_caption(axes[0], joined([told, *[PLUS] * marked]))
     return drawn
 
 

@@ -26,7 +26,9 @@ from lossviz.plots.lines import log_axis
 from lossviz.plots.palette import look
 from lossviz.plots.planes import hatch, mark_center, name_axes
 
-__all__ = ["convexity", "density"]
+__all__ = ["convexity", "density", "surely_convex"]
+
+PLUS = "plus: λ min above 0"
 
 
 def convexity(
@@ -41,8 +43,9 @@ def convexity(
 ) -> QuadMesh:
     """Draw where a plane is nearly convex: |λ min / λ max| at each point (Li et al. 2018, fig. 7).
 
-    A plus marks points where even λ min is positive: there the ratio is no sign of negative
-    curvature. The caption says at how many points negative curvature is above the threshold.
+    A plus marks points where even λ min is positive, by more than what its residual leaves open:
+    there the ratio is no sign of negative curvature. The caption says at how many points negative
+    curvature is above the threshold.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ def convexity(
     cells = np.ma.masked_invalid(shown).T
     mesh = ax.pcolormesh(x, y, cells, norm=norm, cmap=colors, shading="nearest", zorder=1)
     hatch(ax, _outer(x), _outer(y))
-    convex = np.argwhere(ratio > 0) if not signed else np.empty((0, 2), int)
+    convex = np.argwhere(surely_convex(curvatures) & (not signed))
     ax.plot(
         x[convex[:, 0]], y[convex[:, 1]], "P", color="white", markeredgecolor="black", markersize=8
     )
@@ -91,7 +94,7 @@ def convexity(
         _add_bar(mesh, ax, signed, limit, threshold, shown)
     if caption:
         told = [caption_of(curvatures, "lambda_min"), *_told(ratio, limit, threshold, signed)]
-        write_caption(ax, joined(told))
+        write_caption(ax, joined([*told, *[PLUS] * bool(len(convex))]))
     return mesh
 
 
@@ -133,9 +136,25 @@ def _told(ratio: np.ndarray, limit: float, threshold: float, signed: bool) -> li
     told = [f"λ min below −{number(threshold)} λ max at {share:.0f}\N{NO-BREAK SPACE}% of points"]
     if beyond := int((np.abs(finite) > limit).sum()):
         told += [f"{count(beyond, 'point')} beyond the colours"]
-    if not signed and (finite > 0).any():
-        told += ["plus: λ min above 0"]
     return told
+
+
+def surely_convex(curvatures) -> np.ndarray:
+    """Return where λ min is above zero by more than its residual, bool ``[α, β]``.
+
+    Parameters
+    ----------
+    curvatures : Surface
+        With a ``"residual"``, as a share of the larger |λ|, or without: then as it stands.
+
+    Returns
+    -------
+    np.ndarray
+        False where nothing is known.
+    """
+    low, high = (curvatures.values[name] for name in ("lambda_min", "lambda_max"))
+    residual = curvatures.values.get("residual", 0.0)
+    return low > residual * np.maximum(np.abs(low), np.abs(high))
 
 
 def density(grid, values, *, ax: Axes | None = None, label: str = "") -> Line2D:

@@ -133,6 +133,12 @@ def test_a_density_of_one_eigenvalue_is_a_peak(quadratic, value):
     assert found.negative_share == 0
 
 
+@pytest.mark.parametrize(("value", "size"), [(2e-6, 2e-6), (-3.0, 3.0), (0.0, 1.0)])
+def test_the_width_of_one_value_is_a_share_of_it(quadratic, value, size):
+    found = density(quadratic(np.full(20, value)), width=0.01)
+    assert found.width == pytest.approx(0.01 * size)
+
+
 @pytest.mark.parametrize("setting", ["probes", "steps", "width"])
 def test_settings_of_zero_are_refused(objective, setting):
     with pytest.raises(ValueError, match=f"{setting} must be positive"):
