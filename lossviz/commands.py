@@ -6,7 +6,17 @@ import argparse
 import sys
 from collections.abc import Callable
 
-__all__ = ["count", "run", "whole"]
+from lossviz import data
+
+__all__ = ["Help", "cifar10", "count", "run", "whole"]
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows what each option is where it is not given, and the description as it is written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        plain = action.default is None or action.default is False
+        return action.help if plain else super()._get_help_string(action)
 
 
 def _from(lowest: int) -> Callable[[str], int]:
@@ -39,3 +49,31 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("stopped: the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
+
+
+def cifar10(root: str, **scale: object) -> data.Dataset:
+    """Return CIFAR-10 for a command; where it is not there, say how to get it from the shell.
+
+    Parameters
+    ----------
+    root, **scale
+        As for :func:`lossviz.data.cifar10`.
+
+    Returns
+    -------
+    Dataset
+        Of 32 × 32 photographs.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    """
+    try:
+        return data.cifar10(root, **scale)
+    except FileNotFoundError as problem:
+        raise FileNotFoundError(
+            f"--cifar10 {root}: CIFAR-10 is not there. Give the folder that holds "
+            f'cifar-10-batches-py, or an npz file of images; python -c "import lossviz as lv; '
+            f"lv.data.cifar10('{root}', download=True)\" fetches it."
+        ) from problem

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lossviz import curvature, data, models, paper
-from lossviz.commands import count, run, whole
+from lossviz.commands import Help, cifar10, count, run, whole
 from lossviz.normalization import random_direction
 from lossviz.objective import BATCH_NORM_MODES, Objective
 from lossviz.planes import plane, refine
@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments
         Of the command line; those of the process where None.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.tolerance is not None and options.what != "plane":
+        parser.error(f"--tolerance predicts points of a plane; leave it out for {options.what}.")
     if options.threads:
         torch.set_num_threads(options.threads)
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ def _net_and_images(options: argparse.Namespace) -> tuple[nn.Module, data.Datase
     else:
         net = models.pretrained(options.net)
         net.name = options.net
-    return net, data.cifar10(options.cifar10, mean=net.mean, std=net.std)
+    return net, cifar10(options.cifar10, mean=net.mean, std=net.std)
 
 
 def _objective(options: argparse.Namespace) -> Objective:
@@ -86,19 +89,23 @@ def _write_accuracy(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lossviz.make", description=__doc__)
-    parser.add_argument("what", choices=("plane", "convexity", "accuracy"))
+    parser = argparse.ArgumentParser(
+        prog="python -m lossviz.make", description=__doc__, formatter_class=Help
+    )
+    parser.add_argument("what", choices=("plane", "convexity", "accuracy"), help="is made")
     parser.add_argument("net", help="a name that lv.models.pretrained knows, or ….safetensors")
     parser.add_argument("--cifar10", required=True, help="the folder of CIFAR-10, or of a part")
     parser.add_argument("--out", required=True, help="the file, data/surfaces/….npz")
     parser.add_argument("--samples", type=count, default=256, help="the first so many to train")
     parser.add_argument("--seeds", type=whole, nargs=2, default=(1, 2), help="of both directions")
     parser.add_argument(
-        "--normalize", default="filter", help="filter, layer, weights, or '' for raw"
+        "--normalize", default="filter", choices=("filter", "layer", "weights", ""), help="'': raw"
     )
-    parser.add_argument("--batch-norm", choices=BATCH_NORM_MODES, default="stored")
-    parser.add_argument("--points", type=count, default=51)
-    parser.add_argument("--span", type=float, default=1.0)
+    parser.add_argument(
+        "--batch-norm", choices=BATCH_NORM_MODES, default="stored", help="its statistics"
+    )
+    parser.add_argument("--points", type=count, default=51, help="along an axis")
+    parser.add_argument("--span", type=float, default=1.0, help="from the centre to an end")
     parser.add_argument(
         "--tolerance", type=float, help="predict points of a plane, within this share of its range"
     )

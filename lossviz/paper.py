@@ -26,7 +26,7 @@ from safetensors.torch import save
 from torch import nn
 
 from lossviz import data, models
-from lossviz.commands import count, run, whole
+from lossviz.commands import Help, cifar10, count, run, whole
 from lossviz.directions import toward
 from lossviz.normalization import random_direction
 from lossviz.objective import Objective
@@ -57,19 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments
         Of the command line; those of the process where None.
     """
-    parser = _parser()
-    asked = parser.parse_args(arguments)
+    asked = _parser().parse_args(arguments)
     torch.set_num_threads(asked.threads)
     if "device" in asked:
         check_parameters(device=asked.device)
-    try:
-        images = data.cifar10(asked.cifar10) if "cifar10" in asked else None
-    except FileNotFoundError as problem:
-        parser.error(
-            f"--cifar10 {asked.cifar10}: CIFAR-10 is not there. Give the folder that holds "
-            f'cifar-10-batches-py, or an npz file of images; python -c "import lossviz as lv; '
-            f"lv.data.cifar10('{asked.cifar10}', download=True)\" fetches it. ({problem})"
-        )
+    images = cifar10(asked.cifar10) if "cifar10" in asked else None
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     commands = {"train": _train, "path": _path, "lines": _lines, "table": _table}
     commands[asked.command](asked, images)
@@ -222,11 +214,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lossviz.paper",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     train, path, lines, table = (
-        commands.add_parser(n) for n in ("train", "path", "lines", "table")
+        commands.add_parser(n, formatter_class=Help) for n in ("train", "path", "lines", "table")
     )
     out = ((train, "the weights, ….safetensors"), (path, "the plane, ….npz"))
     for each, text in (*out, (lines, "how the files begin"), (table, "the table, ….json")):
@@ -235,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--cifar10", required=True, help="the folder of CIFAR-10, or an npz file of images"
         )
-        each.add_argument("--threads", type=count, default=1)
+        each.add_argument("--threads", type=count, default=1, help="of torch")
         each.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … or mps")
     _add_training(train)
     path.add_argument("net", type=Path, help="the --out of a training with --record")
@@ -246,18 +238,18 @@ def _parser() -> argparse.ArgumentParser:
     lines.add_argument("--samples", type=count, default=1024, help="the first so many images")
     lines.add_argument("--seed", type=whole, default=1, help="of the directions around each net")
     for each in (path, lines):
-        each.add_argument("--points", type=count, default=51)
+        each.add_argument("--points", type=count, default=51, help="along an axis")
     table.add_argument("nets", type=Path, nargs="+", help="each the --out of a training")
     table.set_defaults(threads=1)
     return parser
 
 
 def _add_training(train: argparse.ArgumentParser) -> None:
-    train.add_argument("--net", choices=NETS, default="vgg9")
+    train.add_argument("--net", choices=NETS, default="vgg9", help="which")
     train.add_argument("--batch-size", type=count, default=128, help="the paper: 128, 8192")
     train.add_argument("--weight-decay", type=float, default=0.0, help="5e-4 in the paper")
-    train.add_argument("--lr", type=float, default=0.1)
-    train.add_argument("--epochs", type=count, default=300)
+    train.add_argument("--lr", type=float, default=0.1, help="the highest step size")
+    train.add_argument("--epochs", type=count, default=300, help="passes")
     train.add_argument("--width", type=count, help="filters of the first stage; the paper's")
     train.add_argument("--images", type=count, help="the first so many; all by default")
     train.add_argument("--seed", type=whole, default=0, help="of initialization and order")

@@ -71,3 +71,16 @@ def test_a_plane_within_a_tolerance_is_that_of_a_refinement(folder):
     assert thin.meta["spec"]["tolerance"] == expected.meta["spec"]["tolerance"] == 0.5
     np.testing.assert_array_equal(thin.done, expected.done)
     assert thin.values["loss"] == pytest.approx(expected.values["loss"], rel=1e-5)
+
+
+def test_a_tolerance_is_refused_where_nothing_is_predicted(capsys):
+    words = ["--cifar10", "nowhere", "--out", "map.npz", "--tolerance", "0.1"]
+    with pytest.raises(SystemExit, match="2"):
+        make.main(["convexity", "resnet20", *words])
+    assert "--tolerance predicts points of a plane" in capsys.readouterr().err
+
+
+def test_missing_images_are_told_in_the_words_of_the_shell(tmp_path):
+    words = ["--cifar10", str(tmp_path), "--out", str(tmp_path / "plane.npz")]
+    with pytest.raises(FileNotFoundError, match=r"--cifar10 .*python -c .*download=True\)"):
+        make.main(["plane", "resnet20", *words])
