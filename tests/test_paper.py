@@ -168,7 +168,7 @@ def test_a_set_of_images_says_its_name(folder, tmp_path):
 
 
 def test_images_that_are_not_there_are_answered_in_the_words_of_the_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match="--cifar10 .*: CIFAR-10 is not there"):
+    with pytest.raises(FileNotFoundError, match=r"--cifar10 .*: CIFAR-10 is not there"):
         main(["train", "--cifar10", str(tmp_path / "none"), "--out", str(tmp_path / "a")])
 
 
