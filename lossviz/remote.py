@@ -120,7 +120,11 @@ def remote_parts(
 
 def _hint(job: tuple) -> str:
     """Say what most often ends the workers: a class of the notebook, which they do not have."""
-    if b"__main__" not in pickle.dumps(job):
+    try:
+        local = b"__main__" in pickle.dumps(job)
+    except (pickle.PicklingError, AttributeError, TypeError):  # threads take what cannot travel
+        return ""
+    if not local:
         return ""
     return (
         " The net, its loss or a metric is defined in this notebook or script, where other "
