@@ -185,7 +185,7 @@ def write_csv(surface: Surface, path: str | os.PathLike) -> None:
 def write_vtk(
     surface: Surface, path: str | os.PathLike, *, log: bool | None = None, height: float = 1.0
 ) -> None:
-    """Write a plane as a sheet in space for ParaView (VTK XML, structured grid, plain text).
+    """Write a plane as a sheet in space for ParaView (VTK XML, structured grid).
 
     Parameters
     ----------
@@ -201,8 +201,11 @@ def write_vtk(
     Raises
     ------
     ValueError
-        If it is no plane, or has no finite loss; or the log of a loss of 0 is asked for.
+        If it is no plane, or has no finite loss; or the log of a loss of 0 is asked for; or the
+        file ends otherwise: ParaView chooses its reader by the ending.
     """
+    if Path(path).suffix != ".vts":
+        raise ValueError(f"ParaView opens this format as ….vts; got {Path(path).name!r}.")
     if len(surface.axes) != 2:
         raise ValueError("a sheet needs two axes, and this is a line: write it with write_csv.")
     loss = surface.values["loss"]

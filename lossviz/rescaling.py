@@ -209,13 +209,14 @@ def _owns(module: nn.Module, owners: Counter) -> bool:
 
 
 def _takes_back(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
-    passed = False
+    first, passed = node.target, False
     while len(node.users) == 1:
         node = next(iter(node.users))
         if node.op == "call_module" and _is(modules, node.target, LAYERS):
             return node.target
         if node.op == "call_module" and _is(modules, node.target, NORMS):
-            return None if passed else node.target
+            fits = modules[node.target].num_features == len(modules[first].weight)
+            return node.target if fits and not passed else None
         if not _passes(node, modules):
             return None
         passed = passed or not _is(modules, node.target, (nn.Identity,))

@@ -240,3 +240,9 @@ def test_values_without_a_number_are_in_the_sheet_to_the_last_bit(tmp_path):
             raw = base64.b64decode(each.text)
     assert int.from_bytes(raw[:4], "little") == len(raw) - 4
     np.testing.assert_array_equal(np.frombuffer(raw[4:], "<f8"), s.values["loss"].ravel())
+
+
+def test_a_sheet_must_end_as_its_reader_expects(tmp_path):
+    with pytest.raises(ValueError, match=r"….vts; got 's.vtk'"):
+        interchange.write_vtk(plane(), tmp_path / "s.vtk")
+    assert not list(tmp_path.iterdir())

@@ -86,6 +86,17 @@ def test_axes_say_what_they_are_and_in_which_scale():
     assert line.axes.get_ylabel() == "noise (log scale)"
 
 
+def test_curves_count_what_a_log_axis_has_no_place_for():
+    (line,) = curves([[0, 1, 10]], [[1.0, np.nan, 2.0]], names=("step", "loss"), log=(True, False))
+    text = line.axes.figure.alternative_text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "step: 1 at or below 0 · loss: 1 not finite" in text
+    panels = {("step", "loss"): ([[0, 1]], [[1.0, 2.0]])}
+    drawn = curve_panels(panels, log=(True, False), caption="one seed")
+    assert "one seed · step: 1 at or below 0" in drawn[0].figure.alternative_text.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+
+
 def test_curve_panels_share_labels_and_legend():
     x = np.arange(3)
     panels = {("epoch", "loss"): ([x, x], [x, x + 1]), ("step", "norm"): ([x, x], [x, 2 * x])}

@@ -172,3 +172,9 @@ def test_the_shared_net_without_a_second_use_is_rescaled():
     net, inputs = Shared("none"), torch.randn(5, 4)
     with torch.no_grad():
         assert rescale(net, 4.0, layers=["a"])(inputs) == pytest.approx(net(inputs), abs=1e-5)
+
+
+def test_a_norm_over_the_places_of_a_sequence_does_not_take_filters_back():
+    over_places = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(3))  # inputs [N, 3, 4]
+    assert over_places(torch.randn(5, 3, 4)).shape == (5, 3, 6)
+    assert normalized_layers(over_places) == []

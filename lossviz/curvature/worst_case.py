@@ -111,7 +111,8 @@ def sharpness(
     Raises
     ------
     ValueError
-        If a setting is not one of those, or the loss at the weights is not finite.
+        If a setting is not one of those, the loss at the weights is not finite, or for the box not
+        above −1: its measure divides by 1 + L.
 
     Examples
     --------
@@ -126,6 +127,11 @@ def sharpness(
     start = objective.weights if weights is None else weights
     search = _Search(objective, start)
     if measure == "box":
+        if not search.loss > -1:
+            raise ValueError(
+                f"the box measures the rise in shares of 1 + L, which is not positive for a loss "
+                f"of {search.loss:g}: take measure='ball' or 'adaptive'."
+            )
         _climb_box(search, radius, steps, subspace, np.random.default_rng(seed))
         value = 100 * (search.worst - search.loss) / (1 + search.loss)
     else:

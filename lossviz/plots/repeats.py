@@ -268,13 +268,13 @@ def curves(
     """
     labels = check_labels(labels, len(ys))
     ax = new_axes(ax)
-    lines = _draw_curves(ax, xs, ys, names, labels, log)
+    lines, lost = _draw_curves(ax, xs, ys, names, labels, log)
     if len(set(labels)) > 2:  # too many for a corner: above the axes they hide no line
         legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     else:
         legend(ax)
-    if caption:
-        write_caption(ax, caption)
+    if caption or lost:
+        write_caption(ax, joined([*filter(None, [caption]), *lost]))
     return lines
 
 
@@ -307,15 +307,21 @@ def curve_panels(
     check_labels(None, len(panels))
     axes = list(np.ravel(figure(1, len(panels), size=(12.0, 5.0))[1]))
     lines: list[Line2D] = []
+    told = [caption] if caption else []
     for ax, (names, (xs, ys)) in zip(axes, panels.items(), strict=True):
-        lines += _draw_curves(ax, xs, ys, names, check_labels(labels, len(ys)), log)
+        drawn, lost = _draw_curves(ax, xs, ys, names, check_labels(labels, len(ys)), log)
+        lines, told = [*lines, *drawn], [*told, *lost]
     _legend_above(axes[0])
-    if caption:
-        write_common_caption(axes[0], caption)
+    if told:
+        write_common_caption(axes[0], joined(told))
     return lines
 
 
-def _draw_curves(ax, xs, ys, names: tuple, labels: list[str], log: tuple) -> list[Line2D]:
+def _draw_curves(
+    ax, xs, ys, names: tuple, labels: list[str], log: tuple
+) -> tuple[list[Line2D], list[str]]:
+    """Return the lines, and in words what has no place on an axis."""
+    lost = []
     xs, ys = ([np.asarray(each, dtype=float) for each in both] for both in (xs, ys))
     light_grid(ax)
     for axis, name, values, wanted in zip((ax.xaxis, ax.yaxis), names, (xs, ys), log, strict=True):
@@ -325,7 +331,8 @@ def _draw_curves(ax, xs, ys, names: tuple, labels: list[str], log: tuple) -> lis
         else:
             axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axis.set_label_text(f"{name} (log scale)" if logarithmic else name)
-    return spread(ax, xs, ys, labels)
+        lost += [f"{name}: {told}" for told in left_out(*values, log=logarithmic)]
+    return spread(ax, xs, ys, labels), lost
 
 
 def _legend_above(ax: Axes) -> None:

@@ -28,6 +28,15 @@ def test_the_box_is_searched_also_from_a_minimum(quadratic):
     assert found == pytest.approx(100 * 0.5 * 3 * 0.01, rel=1e-10)
 
 
+def test_the_box_has_no_measure_for_a_loss_of_minus_one_or_less():
+    net = torch.nn.Linear(1, 1, bias=False)
+    samples = torch.ones(1, 1), torch.zeros(1, 1)
+    low = Objective(net, samples, loss=lambda model, batch: model(batch[0]).square().mean() - 100)
+    with pytest.raises(ValueError, match="take measure='ball'"):
+        sharpness(low)
+    assert sharpness(low, measure="ball") > 0
+
+
 def test_the_box_stays_inside_its_subspace(objective):
     whole, slice_ = sharpness(objective), sharpness(objective, subspace=3)
     assert 0 < slice_ < whole
