@@ -208,16 +208,42 @@ def _batch_norm(x: Tensor, state: Mapping, own: tuple, eps: float) -> Tensor:
     collect = getattr(state, "statistics", None)
     if collect is None and mean is not None:
         # written out, since F.batch_norm does not differentiate statistics that depend on weights
-        scale = torch.rsqrt(var + eps) if weight is None else torch.rsqrt(var + eps) * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
-        wide = (-1, *[1] * (x.ndim - 2))
-        return x * scale.reshape(wide) + shift.reshape(wide)
-    if collect is not None and own[2] is not None:
-        dims = [d for d in range(x.ndim) if d != 1]
-        n = x.numel() // x.shape[1]
-        collect[own[2]] = x.mean(dims)
-        collect[own[3]] = x.var(dims, correction=0) * (n / max(n - 1, 1))
-    return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+        return _affine(x, mean, var, weight, bias, eps)
+    collect = None if own[2] is None else collect
+    n = x.numel() // x.shape[1]
+    wide = x.dtype in (torch.float32, torch.float64)  # not the results of products in few bits
+    if torch.is_grad_enabled() or n == 1 or not wide:
+        if collect is not None:
+            dims = [d for d in range(x.ndim) if d != 1]
+            collect[own[2]], collect[own[3]] = x.mean(dims), _unbiased(x.var(dims, correction=0), n)
+        return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+    return _normalized(x, weight, bias, eps, collect, own)
+
+
+def _normalized(x: Tensor, weight, bias, eps: float, collect: dict | None, own: tuple) -> Tensor:
+    """Normalize by the statistics of ``x``, which are measured once, and precisely."""
+    # Channels last, F.batch_norm adds up one by one: in float32 its variance is off by 0.4 % over
+    # 4 million numbers a channel. And x.var takes twice as long as the convolution before it.
+    dims, wide = [d for d in range(x.ndim) if d != 1], (-1, *[1] * (x.ndim - 2))
+    mean = x.mean(dims)
+    centered = x - mean.reshape(wide)
+    var = centered.square().mean(dims)
+    if collect is not None:
+        collect[own[2]], collect[own[3]] = mean, _unbiased(var, x.numel() // x.shape[1])
+    return _affine(centered, None, var, weight, bias, eps)
+
+
+def _unbiased(var: Tensor, n: int) -> Tensor:
+    return var * (n / max(n - 1, 1))
+
+
+def _affine(x: Tensor, mean, var: Tensor, weight, bias, eps: float) -> Tensor:
+    """Return (x − mean)/√(var + ε) · weight + bias, per channel; None is left out."""
+    wide = (-1, *[1] * (x.ndim - 2))
+    scale = torch.rsqrt(var + eps) if weight is None else torch.rsqrt(var + eps) * weight
+    shift = torch.zeros_like(scale) if mean is None else -mean * scale
+    shift = shift if bias is None else shift + bias
+    return torch.addcmul(shift.reshape(wide), x, scale.reshape(wide))
 
 
 def _call_with(module: nn.Module, state: Mapping, owned: tuple, args: tuple, kwargs: dict):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 
 from lossviz.directions import check_fits
@@ -76,7 +76,8 @@ class Points:
         if self.ready:
             self.line = _folded_line(objective, moves)
         else:
-            self.line = _Line.of(objective.state(), moves, copied)
+            kernels = _kernels(objective) if copied else set()
+            self.line = _Line.of(objective.state(), moves, copied, kernels)
         if self.chunk > 1 and not self._maps(len(directions)):
             self.chunk = 1
 
@@ -134,11 +135,25 @@ class _Line(Mapping):
         self.fixed, self.moving, self.steps = fixed, moving, steps
 
     @classmethod
-    def of(cls, state: Mapping[str, Tensor], moves: Mapping[str, list], copied: bool) -> _Line:
+    def of(
+        cls, state: Mapping[str, Tensor], moves: Mapping[str, list], copied: bool, kernels: set
+    ) -> _Line:
         """Return the line through ``state``; what does not move is kept as it is."""
-        fixed = {name: tensor for name, tensor in state.items() if name not in moves}
-        make = _packed if copied else _Sum
-        return cls(fixed, {name: make(state[name], moves[name]) for name in moves})
+        line = cls({name: tensor for name, tensor in state.items() if name not in moves}, {})
+        for name in set(moves) | kernels:
+            if copied:
+                line.place(name, state[name], moves.get(name, []), name in kernels)
+            else:
+                line.moving[name] = _Sum(state[name], moves[name])
+        return line
+
+    def place(self, name: str, base: Tensor, slopes: list[Tensor], channels_last: bool) -> None:
+        """Keep a tensor in a layout: one that moves with its slopes in one piece."""
+        if slopes:
+            self.moving[name] = _packed(base, slopes, channels_last)
+        else:
+            layout = {"memory_format": torch.channels_last} if channels_last else {}
+            self.fixed[name] = base.contiguous(**layout)
 
     def at(self, steps: Tensor, numbers: list[float] | None) -> _Line:
         """Return the state at ``steps``, ``[axes]``; of a single point the host has ``numbers``."""
@@ -225,31 +240,33 @@ def _norms_stand_still(objective: Objective, moves: Mapping) -> bool:
 def _folded_line(objective: Objective, moves: Mapping) -> _Line:
     """Return the line with the (fixed) batch norms folded into base and slopes, once."""
     network, state = objective.forward.folded, objective.state()
-    fixed = {name: tensor for name, tensor in state.items() if name not in moves}
-    moving = {}
+    line = _Line({k: v for k, v in state.items() if k not in moves}, {})
     for layer, norm in network.folds.items():
         own = tuple(network.names.get(f"{norm}.{part}") for part in NORM_PARTS)
         scale, shift = norm_scale(state, network.modules[norm], own)
         weight, bias = (network.names.get(f"{layer}.{part}") for part in ("weight", "bias"))
         wide = scale.reshape(-1, *[1] * (state[weight].ndim - 1))
-        _place(fixed, moving, f"{layer}.folded_weight", state[weight] * wide,
-               [slope * wide for slope in moves.get(weight, [])])  # fmt: skip
+        line.place(f"{layer}.folded_weight", state[weight] * wide,
+                   [slope * wide for slope in moves.get(weight, [])], wide.ndim == 4)  # fmt: skip
         full = shift if bias is None else shift + scale * state[bias]
-        _place(fixed, moving, f"{layer}.folded_bias", full,
-               [slope * scale for slope in moves.get(bias, [])])  # fmt: skip
+        line.place(f"{layer}.folded_bias", full, [slope * scale for slope in moves.get(bias, [])],
+                   False)  # fmt: skip
     folded = {network.names[f"{layer}.weight"] for layer in network.folds}
-    for name in moves:
-        if name not in folded or name in network.reads:
-            _place(fixed, moving, name, state[name], moves[name])
-    return _Line(fixed, moving)
+    kernels = _kernels(objective)
+    for name in (set(moves) | kernels) - (folded - network.reads):
+        line.place(name, state[name], moves.get(name, []), name in kernels)
+    return line
 
 
-def _place(fixed: dict, moving: dict, name: str, base: Tensor, slopes: list) -> None:
-    last = base.ndim == 4
-    if slopes:
-        moving[name] = _packed(base, slopes, last)
-    else:
-        fixed[name] = base.contiguous(memory_format=torch.channels_last) if last else base
+def _kernels(objective: Objective) -> set[str]:
+    """Return the names of the weights of two-dimensional convolutions."""
+    forward = objective.forward
+    modules = forward.folded.modules.items() if forward.quick else ()
+    return {
+        forward.folded.names[f"{name}.weight"]
+        for name, module in modules
+        if type(module) is nn.Conv2d
+    }
 
 
 def _worth_copying(objective: Objective) -> bool:

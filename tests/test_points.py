@@ -251,3 +251,20 @@ def test_large_weights_move_without_making_the_host_wait(monkeypatch):
     with Asked() as asked:
         points.values(PLACES)
     assert asked.times == 0
+
+
+@pytest.mark.parametrize("mode", ["batch", "recalibrated"])
+def test_statistics_of_millions_of_numbers_are_those_of_float64(mode):
+    # channels last, float32: adding up one by one would be off by 1e-3
+    net = nn.Sequential(nn.Conv2d(2, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    net = nn.Sequential(net, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    generator = torch.Generator().manual_seed(0)
+    images = 5 + 3 * torch.randn(1024, 2, 32, 32, generator=generator)
+    labels = torch.randint(0, 3, (1024,), generator=generator)
+    values = []
+    for dtype in (torch.float32, F64):
+        precise = copy.deepcopy(net).to(dtype)
+        pair = directions(net)
+        objective = lv.Objective(precise, (images.to(dtype), labels), batch_norm=mode)
+        values.append(Points(objective, pair).values(PLACES[1:3])["loss"])
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
