@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from lossviz.directions import Direction
 from lossviz.journal import Journal, refuse_other
+from lossviz.lanes import side_by_side
 from lossviz.objective import Objective
 from lossviz.provenance import provenance, specification
 from lossviz.remote import check_executor, remote_parts
@@ -45,8 +46,8 @@ class Grid:
         ``[points, axes]`` coefficients to name → ``[points]`` values.
     names
         The quantities.
-    chunk
-        Points per call of ``evaluate``.
+    chunk, lanes
+        Points per call of ``evaluate``, and calls side by side.
     path
         Where the surface is saved; a journal beside it holds what is under way.
     executor
@@ -80,13 +81,14 @@ class Grid:
         *,
         names: Sequence[str],
         chunk: int = 1,
+        lanes: int = 1,
         path: str | os.PathLike | None = None,
         executor: Executor | None = None,
         settings: Mapping[str, object] | None = None,
     ):
         check_executor(executor)
         self.path = None if path is None else check_writable(path)
-        self.objective, self.evaluate, self.chunk = objective, evaluate, chunk
+        self.objective, self.evaluate, self.chunk, self.lanes = objective, evaluate, chunk, lanes
         self.directions = tuple(_as_direction(d) for d in directions)
         self.axes = tuple(np.asarray(axis, dtype=np.float64) for axis in axes)
         self.executor = executor
@@ -191,13 +193,12 @@ class Grid:
         if self.executor is not None:
             size *= max(1, math.ceil(SECONDS_PER_TILE / (self.seconds_per_point * size + 1e-9)))
         tiles = [indices[i : i + size] for i in range(0, len(indices), size)]
+        jobs = [(tile, self.coefficients(tile)) for tile in tiles]
         if self.executor is None:
-            for tile in tiles:
-                yield tile, self.evaluate(self.coefficients(tile))
+            yield from side_by_side(self.evaluate, jobs, self.lanes)
         else:
             key = f"{self.origin['fingerprint']} {self.objective.token}"
             job = (self.objective, self.directions)
-            jobs = [(tile, self.coefficients(tile)) for tile in tiles]
             yield from remote_parts(self.executor, key, job, jobs, self.evaluate)
 
     def coefficients(self, indices: np.ndarray) -> np.ndarray:
@@ -327,15 +328,14 @@ def sample_grid(
     progress
         Show a bar where it takes over a second.
     **options
-        ``chunk``, ``path``, ``settings`` of :class:`Grid`.
+        ``chunk``, ``lanes``, ``path``, ``settings`` of :class:`Grid`.
 
     Returns
     -------
     Surface
         As :func:`lossviz.plane`.
     """
-    grid = Grid(objective, directions, axes, evaluate, names=names, **options)
-    return grid.complete(progress)
+    return Grid(objective, directions, axes, evaluate, names=names, **options).complete(progress)
 
 
 def _as_direction(direction: Mapping[str, Tensor]) -> Direction:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lossviz.axes import grid_axes, nested_levels
 from lossviz.grid import Grid
+from lossviz.lanes import lanes_of
 from lossviz.objective import Objective
 from lossviz.points import Points
 from lossviz.prediction import Forecast, check_tolerance, fill_predicted
@@ -178,6 +179,7 @@ def _loss_grid(
         points.values,
         names=points.names,
         chunk=points.chunk,
+        lanes=lanes_of(objective),
         path=path,
         executor=executor,
         settings=settings,
