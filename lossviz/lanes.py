@@ -1,8 +1,8 @@
 """Points side by side in the threads of one process: each thread computes whole points, alone.
 
-The operations of a small network are too short to be shared out: on two cores two threads compute a
-point 1.4 to 1.7 times as fast as one, and two points at once 1.6 to 1.9 times (measured with
-:func:`torch.set_num_threads`; more cores widen the gap).
+The operations of a small network are too short to be shared out: on two cores, two threads compute
+one point 1.4 to 1.7 times as fast as one thread does, but two points at once 1.6 to 1.9 times as
+fast (ResNets on digits and CIFAR-10; ``tests/benchmarks/lanes.py`` in the repository).
 """
 
 from __future__ import annotations
