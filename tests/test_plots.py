@@ -345,6 +345,19 @@ def test_a_common_caption_tells_what_differs_side_by_side():
     assert "5 × 5 points / 9 × 9 points" in text and text.count("resnet56") == 1
 
 
+def test_a_common_caption_lists_up_to_four_networks_and_counts_more():
+    surfaces = [bowl((5, 5)) for _ in range(5)]
+    for i, each in enumerate(surfaces):
+        each.meta["model"] = f"net {i}"
+        each.axes = tuple(axis * (i + 1) for axis in each.axes)
+    some, all_ = (
+        words(plots.side_by_side(several, list("abcde")[: len(several)])[0].figure.alternative_text)
+        for several in (surfaces[:4], surfaces)
+    )
+    assert "net 0 / net 1 / net 2 / net 3" in some and "α, β in [−4, 4]" in some
+    assert "5 networks" in all_ and "spans as on the axes" in all_ and "net 0" not in all_
+
+
 def test_the_caption_is_the_alternative_text_in_notebook_and_file():
     filled = plots.contour(bowl())
     picture, told = filled.figure, words(plots.caption(bowl()))

@@ -124,6 +124,12 @@ def test_profiles_are_drawn_side_by_side_on_one_scale():
     assert [text.get_text() for text in one.axes.texts][:2] == ["small", "large"]
 
 
+def test_profiles_between_nothing_mark_the_centre_alone():
+    (one,) = profiles({"a": {"train": [surface(1, 2, 3)]}})
+    marks = [line.get_xdata()[0] for line in one.axes.lines if len(set(line.get_xdata())) == 1]
+    assert marks == [0] and not any(text.get_text() == "" for text in one.axes.texts[1:])
+
+
 def test_profiles_need_a_line():
     with pytest.raises(ValueError, match="at least one"):
         profiles({"left": {"train": []}})

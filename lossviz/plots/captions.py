@@ -20,6 +20,8 @@ __all__ = [
 _AXES = "αβ"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NO_BREAK = "\N{NO-BREAK SPACE}"
+_LISTED = 4  # different things that a reader can still match to their panels
+_MANY = {"model": "{} networks", "span": "spans as on the axes"}
 
 
 def caption(surface, quantity: str = "loss") -> str:
@@ -57,10 +59,11 @@ def common_caption(surfaces: list, quantity: str = "loss") -> str:
         As `caption` gives for one.
     """
     facts = [_facts(surface) for surface in surfaces]
-    parts = {
-        name: " / ".join(dict.fromkeys(each[name] for each in facts if name in each))
-        for name in dict.fromkeys(name for each in facts for name in each)
-    }
+    parts = {}
+    for name in dict.fromkeys(name for each in facts for name in each):
+        different = dict.fromkeys(each[name] for each in facts if name in each)
+        told = _MANY.get(name, "") if len(different) > _LISTED else ""
+        parts[name] = told.format(len(different)) or " / ".join(different)
     ends = {name: parts.pop(name) for name in ("grid", "span")}
     told = [*parts.values(), _directions(surfaces), *ends.values(), _missing(surfaces, quantity)]
     return joined(told)

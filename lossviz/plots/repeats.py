@@ -193,7 +193,8 @@ def profiles(
     lines = []
     for ax, (title, panel) in zip(axes, panels.items(), strict=True):
         lines += _draw_panel(ax, panel, quantity, ends, log)
-        ax.set_title(title, fontsize=text_size(ax, LABEL), pad=1.9 * text_size(ax, TICK))
+        pad = {"pad": 1.9 * text_size(ax, TICK)} if any(ends) else {}
+        ax.set_title(title, fontsize=text_size(ax, LABEL), **pad)
     if log:
         for ax in axes:  # each as if it had all values, for they share the scale
             log_axis(ax.yaxis, *values)
@@ -214,7 +215,7 @@ def _draw_panel(ax: Axes, panel: list, quantity: str, ends: tuple, log: bool) ->
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(number))
     ax.set_xlabel(axis_label(surfaces[0], 0))
-    for place, name in enumerate(ends):
+    for place, name in enumerate(ends if any(ends) else ends[:1]):
         ax.axvline(place, color="0.6", linewidth=1.5, zorder=0)
         style = {"ha": "center", "va": "bottom", "fontsize": text_size(ax, TICK)}
         ax.text(place, 1.01, name, transform=ax.get_xaxis_transform(), **style)
