@@ -7,7 +7,7 @@ against the model itself; elsewhere the model does, with its tensors exchanged f
 from __future__ import annotations
 
 import math
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -46,6 +46,8 @@ class Forward:
         Why not, where it is not.
     guarded : bool
         Whether batches are given as copies, since the model or the loss writes to its inputs.
+    kernels : frozenset of str
+        The weights of convolutions that may be laid out channels last.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Forward:
         state = {**dict(model.named_parameters()), **buffers}
         self.guarded, steady = self._writes_inputs(state)
         self.quick, self.reason = self._traced(model, state) if steady else (False, "noise")
+        self.kernels = self._kernels(state) if self.quick else frozenset()
 
     def totals(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return (sums, counts) over all batches, each float64 ``[1 + metrics]``, at one point.
@@ -209,6 +212,17 @@ class Forward:
             return False, f"{type(problem).__name__}: {problem}".splitlines()[0]
         return True, ""
 
+    def _kernels(self, state: Mapping[str, Tensor]) -> frozenset[str]:
+        """Return the convolutions' weights; none where the net calls ``view`` on their outputs."""
+        modules, names = self.folded.modules.items(), self.folded.names
+        kernels = {names[f"{k}.weight"] for k, layer in modules if type(layer) is nn.Conv2d}
+        last = {k: state[k].contiguous(memory_format=torch.channels_last) for k in kernels}
+        try:
+            self._compare({**state, **last})
+        except (RuntimeError, ValueError):
+            return frozenset()
+        return frozenset(kernels)
+
     def _compare(self, state: Mapping[str, Tensor]) -> None:
         networks = {False: partial(self.folded, Folded(state, self.folded))}
         if self.plain.norms and self.measured is not None:
@@ -247,6 +261,15 @@ class Measuring(Mapping):
     def __init__(self, state: Mapping[str, Tensor]):
         self.state = state
         self.statistics: dict[str, Tensor] = {}
+        self.calls: Counter = Counter()
+
+    def note(self, names: tuple[str, str], *found: Tensor) -> None:
+        """Keep a norm's mean and variance, or their average over its calls, as torch does."""
+        for name, value in zip(names, found, strict=True):
+            self.calls[name] += 1
+            if name in self.statistics:
+                value = torch.lerp(self.statistics[name], value, 1 / self.calls[name])
+            self.statistics[name] = value
 
     def __getitem__(self, name: str) -> Tensor:
         return self.state[name]

@@ -13,7 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from torch.overrides import _get_current_function_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from lossviz.losses import accuracy, cross_entropy, squared_error
 from lossviz.objective import Objective
 from lossviz.samples import largest_activation
 
@@ -21,6 +24,7 @@ __all__ = ["lanes_of", "side_by_side"]
 
 LANES_BYTES = 2**30  # what the activations of all lanes may take together
 HELD = 4  # activations of about the largest size that a pass holds at once
+KNOWN = (accuracy, cross_entropy, squared_error)  # functions that keep no notes
 AHEAD = 2  # jobs a lane that wait, so that none stands still
 
 
@@ -38,14 +42,16 @@ def lanes_of(objective: Objective) -> int:
     int
         At least 1, at most torch's threads.
     """
-    functions, inputs = objective.forward.functions, objective.batches[0][0]
-    ours = all(f.__module__.partition(".")[0] == "lossviz" for f in functions)
-    if not (ours and objective.forward.quick and objective.device.type == "cpu"):
+    forward = objective.forward
+    ours = all(any(f is known for known in KNOWN) for f in forward.functions)
+    if not (ours and forward.quick and objective.device.type == "cpu"):
         return 1
-    if not isinstance(inputs, torch.Tensor):
+    passes = [batch[0] for batch in objective.batches]
+    passes += [] if forward.calibration is None else [forward.calibration]
+    if not all(isinstance(inputs, torch.Tensor) for inputs in passes):
         return 1
     try:
-        each = HELD * largest_activation(objective.model, inputs) * len(inputs)
+        each = HELD * largest_activation(objective.model, passes[0]) * max(map(len, passes))
     except ValueError:  # the net takes its inputs in another way
         return 1
     return max(1, min(torch.get_num_threads(), LANES_BYTES // max(each, 1)))
@@ -76,7 +82,7 @@ def side_by_side(
     """
     threads = torch.get_num_threads()
     lanes = min(lanes, len(jobs), threads)
-    if lanes <= 1:
+    if lanes <= 1 or _is_set_up():
         yield from ((name, evaluate(coefficients)) for name, coefficients in jobs)
         return
     threads, waiting, left = torch.get_num_threads(), deque(), iter(jobs)
@@ -91,8 +97,16 @@ def side_by_side(
         while waiting:
             yield _first(waiting, threads)
     finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        try:
+            pool.shutdown(cancel_futures=True)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _is_set_up() -> bool:
+    """Whether the caller changed what operations do, which other threads would not know."""
+    modes = (_get_current_dispatch_mode(), _get_current_function_mode())
+    return torch.is_autocast_enabled("cpu") or any(mode is not None for mode in modes)
 
 
 def _first(waiting: deque, threads: int) -> tuple:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -205,31 +206,33 @@ def _pairs(traced: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[str, str]
 def _batch_norm(x: Tensor, state: Mapping, own: tuple, eps: float) -> Tensor:
     """Normalize by the statistics the state asks for: its own, or those of ``x``."""
     weight, bias, mean, var = (part and state[part] for part in own)
-    collect = getattr(state, "statistics", None)
-    if collect is None and mean is not None:
+    measures = hasattr(state, "note")
+    if not measures and mean is not None:
         # written out, since F.batch_norm does not differentiate statistics that depend on weights
         return _affine(x, mean, var, weight, bias, eps)
-    collect = None if own[2] is None else collect
+    note = partial(state.note, own[2:]) if measures and mean is not None else None
     n = x.numel() // x.shape[1]
     wide = x.dtype in (torch.float32, torch.float64)  # not the results of products in few bits
     if torch.is_grad_enabled() or n == 1 or not wide:
-        if collect is not None:
+        if note:
             dims = [d for d in range(x.ndim) if d != 1]
-            collect[own[2]], collect[own[3]] = x.mean(dims), _unbiased(x.var(dims, correction=0), n)
+            note(x.mean(dims), _unbiased(x.var(dims, correction=0), n))
         return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
-    return _normalized(x, weight, bias, eps, collect, own)
+    return _normalized(x, weight, bias, eps, note)
 
 
-def _normalized(x: Tensor, weight, bias, eps: float, collect: dict | None, own: tuple) -> Tensor:
+def _normalized(x: Tensor, weight, bias, eps: float, note: Callable | None) -> Tensor:
     """Normalize by the statistics of ``x``, which are measured once, and precisely."""
     # Channels last, F.batch_norm adds up one by one: in float32 its variance is off by 0.4 % over
-    # 4 million numbers a channel. And x.var takes twice as long as the convolution before it.
+    # 4 million numbers a channel. And x.var takes twice as long as the convolution before it. The
+    # mean is rounded once, so that a channel that is constant has no variance.
     dims, wide = [d for d in range(x.ndim) if d != 1], (-1, *[1] * (x.ndim - 2))
-    mean = x.mean(dims)
+    precise = None if x.device.type == "mps" else torch.float64
+    mean = x.mean(dims, dtype=precise).to(x.dtype)
     centered = x - mean.reshape(wide)
     var = centered.square().mean(dims)
-    if collect is not None:
-        collect[own[2]], collect[own[3]] = mean, _unbiased(var, x.numel() // x.shape[1])
+    if note:
+        note(mean, _unbiased(var, x.numel() // x.shape[1]))
     return _affine(centered, None, var, weight, bias, eps)
 
 

@@ -54,7 +54,7 @@ class Plain(nn.Module):
             if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
         ]
         for norm in self.norms:
-            norm.momentum = 1.0  # a measuring pass leaves the statistics of that pass
+            norm.momentum = None  # a measuring pass leaves its mean statistics, as torch counts
 
     def forward(self, batch: tuple, functions: Sequence[Callable] | None) -> object:
         """Return the value of each function, or the model's outputs where there are none."""
@@ -74,6 +74,9 @@ class Plain(nn.Module):
     def _called(self, state: Mapping, args: tuple, measuring: bool) -> tuple[object, dict]:
         # what a net writes to its buffers, as batch norm in train mode does, goes into copies
         copies = {name: state[name].clone() for name, _ in self.model.named_buffers()}
+        for name, count in copies.items():
+            if measuring and name.rpartition(".")[2] == "num_batches_tracked":
+                count.zero_()
         own = {f"model.{name}": tensor for name, tensor in {**state, **copies}.items()}
         with ONE_AT_A_TIME:
             for norm in self.norms:

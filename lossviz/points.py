@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vmap
 
 from lossviz.directions import check_fits
-from lossviz.network import NORM_PARTS, norm_scale
+from lossviz.network import NORM_PARTS, ONE_AT_A_TIME, norm_scale
 from lossviz.objective import Objective
 from lossviz.samples import largest_activation
 
@@ -73,13 +73,17 @@ class Points:
         self.chunk = 1 if not objective.forward.quick else chunk or _chunk(objective)
         copied = self.chunk > 1 or _worth_copying(objective)
         self.ready = copied and objective.forward.quick and _norms_stand_still(objective, moves)
+        kernels = objective.forward.kernels
+        for layout in (kernels, frozenset()):  # some operations map in one layout alone
+            self.line = self._laid_out(moves, copied, layout)
+            if self.chunk == 1 or self._maps(len(directions)):
+                return
+        self.chunk, self.line = 1, self._laid_out(moves, copied, kernels)
+
+    def _laid_out(self, moves: dict[str, list], copied: bool, kernels: frozenset) -> _Line:
         if self.ready:
-            self.line = _folded_line(objective, moves)
-        else:
-            kernels = _kernels(objective) if copied else set()
-            self.line = _Line.of(objective.state(), moves, copied, kernels)
-        if self.chunk > 1 and not self._maps(len(directions)):
-            self.chunk = 1
+            return _folded_line(self.objective, moves, kernels)
+        return _Line.of(self.objective.state(), moves, copied, kernels)
 
     @torch.no_grad()
     def values(self, coefficients: np.ndarray) -> dict[str, np.ndarray]:
@@ -119,7 +123,7 @@ class Points:
     def _maps(self, n_axes: int) -> bool:
         """Whether ``vmap`` knows every operation, and need not take the points one by one."""
         try:
-            with warnings.catch_warnings(record=True) as slow:
+            with ONE_AT_A_TIME, warnings.catch_warnings(record=True) as slow:
                 warnings.simplefilter("always")
                 zeros = torch.zeros(2, n_axes, dtype=self.objective.dtype)
                 vmap(self._value)(zeros.to(self.objective.device))
@@ -136,15 +140,15 @@ class _Line(Mapping):
 
     @classmethod
     def of(
-        cls, state: Mapping[str, Tensor], moves: Mapping[str, list], copied: bool, kernels: set
+        cls, state: Mapping, moves: Mapping[str, list], copied: bool, kernels: frozenset
     ) -> _Line:
         """Return the line through ``state``; what does not move is kept as it is."""
         line = cls({name: tensor for name, tensor in state.items() if name not in moves}, {})
-        for name in set(moves) | kernels:
+        for name in {*moves, *kernels} if copied else moves:
             if copied:
                 line.place(name, state[name], moves.get(name, []), name in kernels)
             else:
-                line.moving[name] = _Sum(state[name], moves[name])
+                line.moving[name] = _Sum(state[name], moves[name], name in kernels)
         return line
 
     def place(self, name: str, base: Tensor, slopes: list[Tensor], channels_last: bool) -> None:
@@ -175,13 +179,14 @@ class _Sum(NamedTuple):
 
     base: Tensor
     slopes: list[Tensor]
+    channels_last: bool
 
     def at(self, steps: Tensor, numbers: list[float]) -> Tensor:
         first, *others = numbers
         moved = torch.add(self.base, self.slopes[0], alpha=first)
         for step, slope in zip(others, self.slopes[1:], strict=True):
             moved.add_(slope, alpha=step)
-        return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
+        return moved.contiguous(memory_format=torch.channels_last) if self.channels_last else moved
 
 
 class _Product(NamedTuple):
@@ -237,7 +242,7 @@ def _norms_stand_still(objective: Objective, moves: Mapping) -> bool:
     return own.isdisjoint(moves)
 
 
-def _folded_line(objective: Objective, moves: Mapping) -> _Line:
+def _folded_line(objective: Objective, moves: Mapping, kernels: frozenset) -> _Line:
     """Return the line with the (fixed) batch norms folded into base and slopes, once."""
     network, state = objective.forward.folded, objective.state()
     line = _Line({k: v for k, v in state.items() if k not in moves}, {})
@@ -246,27 +251,15 @@ def _folded_line(objective: Objective, moves: Mapping) -> _Line:
         scale, shift = norm_scale(state, network.modules[norm], own)
         weight, bias = (network.names.get(f"{layer}.{part}") for part in ("weight", "bias"))
         wide = scale.reshape(-1, *[1] * (state[weight].ndim - 1))
-        line.place(f"{layer}.folded_weight", state[weight] * wide,
-                   [slope * wide for slope in moves.get(weight, [])], wide.ndim == 4)  # fmt: skip
+        slopes = [slope * wide for slope in moves.get(weight, [])]
+        line.place(f"{layer}.folded_weight", state[weight] * wide, slopes, weight in kernels)
         full = shift if bias is None else shift + scale * state[bias]
-        line.place(f"{layer}.folded_bias", full, [slope * scale for slope in moves.get(bias, [])],
-                   False)  # fmt: skip
+        slopes = [slope * scale for slope in moves.get(bias, [])]
+        line.place(f"{layer}.folded_bias", full, slopes, False)
     folded = {network.names[f"{layer}.weight"] for layer in network.folds}
-    kernels = _kernels(objective)
     for name in (set(moves) | kernels) - (folded - network.reads):
         line.place(name, state[name], moves.get(name, []), name in kernels)
     return line
-
-
-def _kernels(objective: Objective) -> set[str]:
-    """Return the names of the weights of two-dimensional convolutions."""
-    forward = objective.forward
-    modules = forward.folded.modules.items() if forward.quick else ()
-    return {
-        forward.folded.names[f"{name}.weight"]
-        for name, module in modules
-        if type(module) is nn.Conv2d
-    }
 
 
 def _worth_copying(objective: Objective) -> bool:

@@ -53,16 +53,34 @@ def _here() -> str:
     return f"{socket.gethostname()} {os.getpid()}"
 
 
+class _Settled:
+    """Makes a worker compute with one thread, as it is unpickled: before the objective is.
+
+    There is a worker per core. And a forked one has lost torch's other threads: it would wait for
+    them for ever as soon as the objective tries its model.
+    """
+
+    def __init__(self, driver: str):
+        self.driver = driver
+
+    def __reduce__(self) -> tuple:
+        return _settled, (self.driver,)
+
+
+def _settled(driver: str) -> _Settled:
+    if _here() != driver:
+        torch.set_num_threads(1)
+    return _Settled(driver)
+
+
 def _tile(
-    key: str, job: tuple | None, coefficients: np.ndarray, driver: str
+    _settled: _Settled, key: str, job: tuple | None, coefficients: np.ndarray
 ) -> tuple[str, Values | None]:
     """Return who computed, and the values: None where this process has no objective yet."""
     points = _held.get(key)
     if points is None:
         if job is None:
             return _here(), None
-        if _here() != driver:
-            torch.set_num_threads(1)  # there is a worker per core
         _held.clear()
         points = _held[key] = Points(*job)
     return _here(), points.values(coefficients)
@@ -175,7 +193,7 @@ class _Spread:
     def _send(self, number: int, job: tuple | None) -> None:
         coefficients = self.left[number][1]
         try:
-            future = self.executor.submit(_tile, self.key, job, coefficients, _here())
+            future = self.executor.submit(_tile, _Settled(_here()), self.key, job, coefficients)
         except BrokenExecutor:
             raise
         except RuntimeError as problem:

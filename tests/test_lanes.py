@@ -1,3 +1,4 @@
+import functools
 import threading
 import time
 
@@ -103,19 +104,44 @@ def test_a_loss_of_the_users_own_and_a_net_without_a_trace_keep_one_lane(digits)
     def own(model, batch):
         return model(batch[0]).square().mean()
 
+    @functools.wraps(lv.losses.cross_entropy)
+    def noting(model, batch):
+        return lv.losses.cross_entropy(model, batch)
+
+    nameless = eval("lambda model, batch: model(batch[0]).mean()", {"__name__": None})
     net = lv.models.logistic()
     assert lanes_of(lv.Objective(net, digits)) == 3
+    assert lanes_of(lv.Objective(net, digits, loss=noting)) == 1
+    assert lanes_of(lv.Objective(net, digits, loss=nameless)) == 1
+    assert lanes_of(lv.precision.at_precision(net, digits, "float32", loss=own)) == 1
     assert lanes_of(lv.Objective(net, digits, loss=own)) == 1
     assert lanes_of(lv.Objective(net, digits, metrics={"own": own})) == 1
     assert lanes_of(lv.Objective(Branching(64, 10), digits)) == 1
 
 
 def test_lanes_do_not_fill_memory(digits, monkeypatch):
-    objective = lv.Objective(lv.models.resnet(8, width=4), digits)
+    net = lv.models.resnet(8, width=4)
+    objective = lv.Objective(net, digits)
     monkeypatch.setattr("lossviz.lanes.LANES_BYTES", 2 * 4 * 40 * 4 * 64 * 4)
     assert lanes_of(objective) == 2
-    monkeypatch.setattr("lossviz.lanes.LANES_BYTES", 0)
-    assert lanes_of(objective) == 1
+    many = lv.data.digits().train[:400]
+    recalibrated = lv.Objective(net, digits, batch_norm="recalibrated", calibration=many)
+    assert lanes_of(recalibrated) == 1
+    batches = [(part.inputs, part.targets) for part in (digits[:1], many)]
+    assert lanes_of(lv.Objective(net, batches)) == 1
+
+
+def test_what_the_caller_set_up_holds_for_every_point(digits):
+    net = lv.models.resnet(8, width=4, seed=0)
+    objective, losses = lv.Objective(net, digits), []
+    pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses.append(lv.plane(objective, *pair, points=9, progress=False).values["loss"])
+    exact = lv.plane(objective, *pair, points=9, progress=False).values["loss"]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+    assert np.abs(losses[1] / exact - 1).max() > 1e-5
 
 
 def test_an_interrupted_plane_keeps_what_its_lanes_had(digits, tmp_path, monkeypatch):

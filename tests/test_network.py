@@ -8,6 +8,7 @@ from little_nets import Residual, dense, samples, seeded
 from torch import fx, nn
 
 import lossviz as lv
+from lossviz import network as network_module
 from lossviz.network import Folded, Network, norm_scale
 
 F64 = torch.float64
@@ -460,3 +461,12 @@ def test_layers_are_rescaled_by_one_thread_while_another_evaluates():
     tracing = Meanwhile(lambda: found.append(net(inputs)))
     lv.rescale(nn.Sequential(tracing, nn.ReLU(), nn.Linear(3, 3)), 2.0, layers=["0.linear"])
     assert found and all(scores.equal(net(inputs)) for scores in found)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_channel_that_is_constant_is_normalized_to_its_bias(layout):
+    x = torch.full((50, 3, 6, 6), 10000.3).contiguous(memory_format=layout)  # no short binary form
+    bias = torch.tensor([0.3, -1.0, 2.0])
+    with torch.no_grad():
+        found = network_module._normalized(x, None, bias, 1e-5, None)
+    assert torch.equal(found, bias.reshape(-1, 1, 1).expand_as(x))

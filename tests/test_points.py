@@ -268,3 +268,77 @@ def test_statistics_of_millions_of_numbers_are_those_of_float64(mode):
         objective = lv.Objective(precise, (images.to(dtype), labels), batch_norm=mode)
         values.append(Points(objective, pair).values(PLACES[1:3])["loss"])
     assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+class Viewing(nn.Module):
+    """A net that calls ``view`` on what a convolution gives, or on its kernel."""
+
+    def __init__(self, norm, kernel):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 8, 3)
+        self.norm = nn.BatchNorm2d(6) if norm else nn.Identity()
+        self.last, self.kernel = nn.Linear(128, 4), kernel
+
+    def forward(self, x):
+        x = F.relu(self.b(F.relu(self.norm(self.a(x)))))
+        scores = self.last(x.reshape(x.size(0), -1) if self.kernel else x.view(x.size(0), -1))
+        return scores * (1 + self.b.weight.view(8, -1).mean()) if self.kernel else scores
+
+
+@pytest.mark.parametrize("mode", ["stored", "batch", "recalibrated"])
+@pytest.mark.parametrize(("norm", "kernel"), [(True, False), (True, True), (False, False)])
+def test_a_net_that_calls_view_is_drawn_whatever_layout_is_quick(norm, kernel, mode):
+    net = Viewing(norm, kernel).eval()
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(30, 1, 8, 8, generator=generator), torch.arange(30) % 4
+    objective = lv.Objective(net, data, batch_norm=mode)
+    assert objective.forward.quick and not objective.forward.kernels
+    pair = directions(net)
+    loss = Points(objective, pair).values(PLACES[1:3])["loss"]
+    for value, place in zip(loss, PLACES[1:3], strict=True):
+        moved = copy.deepcopy(net)
+        with torch.no_grad():
+            for name, weight in moved.named_parameters():
+                weight += sum(c * d[name] for c, d in zip(place, pair, strict=True))
+        if mode == "batch":
+            moved.train()
+        if mode == "recalibrated":
+            torch.optim.swa_utils.update_bn([data[0]], moved)
+        with torch.no_grad():
+            assert value == pytest.approx(float(F.cross_entropy(moved(data[0]), data[1])), rel=1e-5)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 6)
+        self.norm, self.last = nn.BatchNorm1d(6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.a(x)))
+        return self.last(F.relu(self.norm(self.b(x))))
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_norm_that_is_called_twice_keeps_the_mean_statistics_as_torch_does(quick):
+    net = seeded(Twice, dtype=F64).eval()
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(30, 5, generator=generator, dtype=F64), torch.arange(30) % 4
+    objective = lv.Objective(net, data, batch_norm="recalibrated")
+    objective.forward.quick = quick
+    torch.optim.swa_utils.update_bn([data[0]], net)
+    with torch.no_grad():
+        expected = float(F.cross_entropy(net.eval()(data[0]), data[1]))
+    assert objective() == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["stored", "batch"])
+def test_points_are_mapped_in_the_layout_in_which_every_operation_can_be(mode):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1))
+    net = nn.Sequential(net, nn.Flatten()).eval()  # this pool is not mapped channels last
+    data = torch.randn(20, 1, 8, 8), torch.arange(20) % 4
+    objective, pair = lv.Objective(net, data, batch_norm=mode), directions(net)
+    together, alone = (Points(objective, pair, chunk=chunk) for chunk in (None, 1))
+    assert together.chunk > 1 and objective.forward.kernels
+    losses = [points.values(PLACES)["loss"] for points in (together, alone)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)

@@ -114,14 +114,14 @@ class Counting(futures.Executor):
         self.memories = [{} for _ in range(n_workers)]
         self.jobs_sent, self.calls = 0, 0
 
-    def submit(self, function, key, job, coefficients, driver):
+    def submit(self, function, settled, key, job, coefficients):
         self.jobs_sent += job is not None
         memory = self.calls % len(self.memories)
         self.calls += 1
         remote._held = self.memories[memory]
         future = futures.Future()
         try:
-            _, values = function(key, job, coefficients, driver)
+            _, values = function(settled, key, job, coefficients)
             future.set_result((f"worker {memory}", values))
         except Exception as problem:
             future.set_exception(problem)
@@ -144,9 +144,9 @@ def test_a_real_pool_is_sent_the_objective_once_per_worker(objective, pair, pool
     sent = []
     submit = pool.submit
 
-    def counted(function, key, job, *rest):
+    def counted(function, settled, key, job, coefficients):
         sent.append(job is not None)
-        return submit(function, key, job, *rest)
+        return submit(function, settled, key, job, coefficients)
 
     monkeypatch.setattr(pool, "submit", counted)
     lv.plane(objective, *pair, points=(9, 11), executor=pool)
@@ -331,3 +331,29 @@ with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "3\n"
     assert "put it in a module that they can import" in done.stderr
+
+
+FORKS = """
+import multiprocessing, torch, numpy as np
+from concurrent.futures import ProcessPoolExecutor
+import lossviz as lv
+
+torch.set_num_threads(2)
+net, few = lv.models.resnet(8, width=4, seed=0), lv.data.digits().train[:60]
+pair = [lv.random_direction(net, seed=seed) for seed in (1, 2)]
+objective = lv.Objective(net, few)
+objective(), net(few.inputs)  # torch's threads are there
+with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+    spread = lv.plane(objective, *pair, points=9, progress=False, executor=pool)
+here = lv.plane(objective, *pair, points=9, progress=False)
+print(np.allclose(spread.values["loss"], here.values["loss"], rtol=1e-5))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+def test_a_forked_worker_does_not_wait_for_threads_that_it_lost():
+    told = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", FORKS],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert told.stdout.strip() == "True", told.stderr

@@ -314,7 +314,7 @@ def curve_panels(
         lines, told = [*lines, *drawn], [*told, *lost]
     _legend_above(axes[0])
     if told:
-        write_common_caption(axes[0], joined(told))
+        write_common_caption(axes[0], joined(dict.fromkeys(told)))
     return lines
 
 
