@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import lossviz as lv
+from lossviz.lanes import lanes_of, side_by_side
 from lossviz.points import Points
 from lossviz.prediction import replay
 
@@ -60,10 +61,12 @@ def replayed(net, samples, pair, options):
     The choice of the points is part of what the chosen ones cost.
     """
     full = lv.Surface.load(options.replay)
-    points = Points(lv.Objective(net, samples), pair)
+    objective = lv.Objective(net, samples)
+    points, lanes = Points(objective, pair), lanes_of(objective)
     places = np.random.default_rng(1).uniform(-1, 1, (options.some, 2))
     points.values(places[:2])  # warm
-    wall, cpu, _ = timed(lambda: points.values(places))
+    jobs = [(i, part) for i, part in enumerate(np.array_split(places, len(places)))]
+    wall, cpu, _ = timed(lambda: list(side_by_side(points.values, jobs, lanes)))
     every = np.array([wall, cpu]) * full.done.size / len(places)
     *choice, refined = timed(lambda: replay(full, TOLERANCE))
     return full, refined, every, every * refined.done.mean() + choice
